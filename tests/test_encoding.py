@@ -34,12 +34,12 @@ def text_calls(tree: ast.AST):
 @pytest.mark.parametrize("package", PACKAGES)
 def test_no_file_is_opened_in_the_encoding_of_the_locale(package):
     files = [path for path in (ROOT / package).rglob("*.py") if "node_modules" not in path.parts]
-    found = [
+    calls = [
         f"{path.relative_to(ROOT)}:{line} {name}"
         for path in files
         for line, name in text_calls(ast.parse(path.read_text(encoding="utf-8")))
     ]
-    assert not found
+    assert not calls
 
 
 @pytest.mark.parametrize(
@@ -49,7 +49,8 @@ def test_no_file_is_opened_in_the_encoding_of_the_locale(package):
         ["-m", "training", "--help"],
         [
             "-c",
-            "from serving import settings; settings.load_settings(); from serving.privacy.consent.rules import load_rules; load_rules()",
+            "from serving import settings; settings.load_settings(); "
+            "from serving.privacy.consent.rules import load_rules; load_rules()",
         ],
         ["-m", "models.credit_limit", "--help"],
         ["-I", "serving/cli/preflight.py", "--target", "demo", "--port", "not a port"],
@@ -60,10 +61,10 @@ def test_a_command_works_where_the_locale_is_ascii(command):
     done = subprocess.run(
         [sys.executable, *command], cwd=ROOT, env=os.environ | ASCII_LOCALE, capture_output=True, check=False
     )
-    told = (done.stdout + done.stderr).decode("utf-8")
-    assert "Traceback" not in told
-    assert "UnicodeEncodeError" not in told
-    assert done.returncode == (1 if "preflight" in str(command) else 0), told
+    output = (done.stdout + done.stderr).decode("utf-8")
+    assert "Traceback" not in output
+    assert "UnicodeEncodeError" not in output
+    assert done.returncode == (1 if "preflight" in str(command) else 0), output
 
 
 def test_chinese_is_printed_where_the_locale_is_ascii(tmp_path: Path):

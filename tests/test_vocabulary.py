@@ -50,6 +50,15 @@ ALLOWED = {
     ("serving/core/db/tables/governance.py", "said"): "a column",
     ("serving/core/db/tables/slides.py", "place"): "a column",
     ("serving/governance/monitoring/outcomes.py", "at"): "a field of a request",
+    ("models/pathology/decision.py", "needed"): "a field of an answer, reading.adequacy",
+    **{
+        (f"models/{file}.py", "one"): "the number one of a formula, beside its zero"
+        for file in (
+            "policy/limit_formula",
+            "scitech_risk/assessments/innovation_score",
+            "scitech_risk/assessments/shell_gate",
+        )
+    },
 }
 
 

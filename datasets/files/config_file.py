@@ -105,4 +105,4 @@ def _model_at(model: type[BaseModel], location: list[str]) -> type[BaseModel]:
 def _find_model(annotation: Any) -> type[BaseModel] | None:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
-    return next((found for inner in get_args(annotation) if (found := _find_model(inner)) is not None), None)
+    return next((model for inner in get_args(annotation) if (model := _find_model(inner)) is not None), None)

@@ -78,21 +78,21 @@ def find_history_errors(
         (pl.col("company_id") != pl.col("company_id").shift(-1)).fill_null(True).alias("last"),
     )
     irregular = past_rows.filter((pl.col("step") != 1) | (pl.col("last") & (pl.col("at") != current)))
-    for row, company, found, index, step, is_last in irregular.iter_rows():
+    for row, company, value, index, step, is_last in irregular.iter_rows():
         if step == 0:
             errors.append(
                 FieldError(
-                    "month", f"{found} of {company!r}, which another row has too", "unique", "每月一行", row, file
+                    "month", f"{value} of {company!r}, which another row has too", "unique", "每月一行", row, file
                 )
             )
         elif step is not None and step > 1:
-            gap = f"{found} of {company!r} after a gap of {step - 1}"
+            gap = f"{value} of {company!r} after a gap of {step - 1}"
             errors.append(FieldError("month", gap, "the month after the previous row", "前一月的次月", row, file))
         if is_last and index != current:
             errors.append(
                 FieldError(
                     "month",
-                    f"{found}, the last month of {company!r}",
+                    f"{value}, the last month of {company!r}",
                     f"followed by every month up to {month}",
                     f"连续至 {month}",
                     row,

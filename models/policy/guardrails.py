@@ -104,13 +104,13 @@ def expected_loss(scenario: Scenario) -> Any:
 def find_counted_inputs(inputs: Iterable[ColumnSchema], names: Iterable[str], groups: Collection[str]) -> list[str]:
     """The inputs of a PD model that are among `names`, belong to one of `groups`, or are derived from such inputs."""
     counted = set(names)
-    found = []
+    counted_inputs = []
     for column in inputs:  # a derived column comes after its operands
         operands = set(column.derived.operand_names) if column.derived else set()
         if column.name in counted or column.group in groups or operands & counted:
             counted.add(column.name)
-            found.append(column.name)
-    return found
+            counted_inputs.append(column.name)
+    return counted_inputs
 
 
 def must_refer(condition: Callable[[Scenario], Any]) -> Callable[[Scenario, float], Any]:

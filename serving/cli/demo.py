@@ -11,21 +11,16 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from rich.bar import Bar
-from rich.console import Console, Group, RenderableType
-from rich.panel import Panel
-from rich.table import Table
-from rich.text import Text
+from rich.console import Console
 
 from models.bundle import BundleError, read_alias
 from serving import settings
 from serving.cli import send_slide
 from serving.cli.demo_data import seed_demo_data
-from serving.cli.demo_outcomes import show_outcome
+from serving.cli.demo_outcomes import show_decision, show_outcome
 from serving.cli.demo_slides import ABSTAINED, NEGATIVE, POSITIVE, Example
 from serving.core.http.client import bypass_proxy, open_url
 from serving.core.http.principal import ROLES
@@ -46,7 +41,6 @@ RETRAINED = "credit_limit_taiwan"
 STARTED = "YUHENG_DEMO_STARTED"  # of the environment: when make began, in seconds since 1970
 FIRST_WITHIN, ALL_WITHIN = 120, 240  # seconds on two cores with an empty cache
 SWAP_WITHIN = 30  # seconds
-VERDICT_LABELS = {"pass": "pass 通过", "review": "review 复核", "block": "block 拦截"}
 PATHOLOGIST = {
     "name": "Demo Pathologist 演示病理医师",
     "licence": "DEMO-0001",
@@ -145,7 +139,7 @@ def ask_examples(base: str, bank: str, routes: dict[str, str], details: bool, cl
         decisions.append(answer["decision_id"])
         console.print(show_outcome(f"{en} {zh}", answer))
         if details:
-            show_decision(name, answer)
+            console.print(show_decision(name, answer))
         if len(decisions) == 1:
             clock.print_mark("the first decision", "首个决策", FIRST_WITHIN)
     return decisions
@@ -202,7 +196,7 @@ def fill_console(base: str, bank: str, routes: dict[str, str]) -> None:
     """The console's made-up county and zone."""
     if {"credit_limit", "scitech_risk"} <= set(routes):
         with console.status("the console's made-up county and zone 控制台示例数据") as status:
-            for step in seed_demo_data(ROOT, lambda *asked: _send(base, bank, *asked)):
+            for step in seed_demo_data(ROOT, lambda *request: _send(base, bank, *request)):
                 status.update(f"{step} ...")
 
 
@@ -293,110 +287,3 @@ def _post_json(url: str, token: str, body: bytes) -> dict[str, Any]:
             return answer
     except urllib.error.HTTPError as error:
         raise SystemExit(f"{url} answered {error.code}: {error.read().decode()}") from error
-
-
-def show_decision(name: str, answer: dict[str, Any]) -> None:
-    """One answer: the decision, then those of PARTS that it has."""
-    currency = answer["currency"]
-    limit = answer["limit"] if answer["limit"] is not None else answer["indicative_limit"]
-    limit_label = (
-        "limit 授信额度" if answer["limit"] is not None else "indicative limit, for the person who decides 参考额度"
-    )
-    headline = Text.assemble(
-        ("approve 通过" if answer["decision"] == "approve" else "refer to a person 转人工", "bold"),
-        f"   {limit_label}: {currency} {limit:,}   PD {answer['pd']:.2%}   score {answer['score']:.0f} "
-        f"(line {answer['approval_line']:.0f})   grade {answer['grade'] or 'none 未评级'}",
-    )
-    sections: list[Any] = [
-        headline,
-        *(Text(f"  {why['en']} {why['zh']}", style="yellow") for why in answer["referral"]),
-    ]
-    for field, render in SECTIONS.items():
-        if answer.get(field):
-            sections += [Text(), render(answer[field])]
-    simulated = "trained on SIMULATED data 模拟数据训练" if answer["simulated"] else "trained on real data 真实数据训练"
-    subtitle = (
-        f"{answer['model']['name']} {answer['model']['version']} · {simulated} · decision {answer['decision_id']}"
-    )
-    console.print(
-        Panel(
-            Group(*sections),
-            title=f"{name} (a made-up applicant 虚构的申请人)",
-            subtitle=subtitle,
-            title_align="left",
-            subtitle_align="left",
-        )
-    )
-
-
-def _gate_table(gate: dict[str, Any]) -> Table:
-    table = _new_table("shell gate 空壳闸门", VERDICT_LABELS[gate["verdict"]])
-    table.add_row("  " + gate["en"], gate["zh"])
-    for evidence in gate["evidence"]:
-        table.add_row(f"▸ {evidence['points']:g}  {evidence['en']}", evidence["zh"])
-    return table
-
-
-def _innovation_table(innovation: dict[str, Any]) -> Table:
-    table = _new_table("innovation 科创评分", "")
-    table.add_row("  " + innovation["en"], innovation["zh"])
-    for component in innovation["parts"]:
-        weight = "" if component["weight"] is None else f" × {component['weight']:.2f}"
-        bar = Bar(100, 0, component["score"] or 0, width=30, color="cyan")
-        table.add_row(f"  {component['en']}{weight}", bar)
-    return table
-
-
-def _warnings_table(warnings: list[dict[str, Any]]) -> Table:
-    table = _new_table("early warnings 预警", "")
-    for warning in warnings:
-        table.add_row(("▸ " if warning["severity"] == "act" else "  ") + warning["en"], warning["zh"])
-    return table
-
-
-def _new_table(*headers: str) -> Table:
-    return Table(*headers, box=None, pad_edge=False, header_style="bold")
-
-
-def _ledger_table(ledger: dict[str, Any]) -> Table:
-    table = _new_table("ledger 额度台账", "")
-    for bound in ledger["bounds"]:
-        table.add_row(("▸ " if bound["binding"] else "  ") + bound["en"], bound["zh"])
-    if "conduct" in ledger:
-        table.add_row("  " + ledger["conduct"]["en"], ledger["conduct"]["zh"])
-    for cap in ledger["caps"]:
-        if cap["applied"]:
-            table.add_row("▸ " + cap["en"], cap["zh"])
-    table.add_row("  " + ledger["rounding"]["en"], ledger["rounding"]["zh"])
-    return table
-
-
-def _reasons_table(reasons: list[dict[str, Any]]) -> Table:
-    table = _new_table("reasons 原因", "points 分", "")
-    max_points = max((abs(reason["points"]) for reason in reasons), default=1.0) or 1.0
-    for reason in reasons:
-        points = reason["points"]
-        width = 15 * abs(points) / max_points
-        bar = (
-            Bar(30, 15, 15 + width, width=30, color="green")
-            if points > 0
-            else Bar(30, 15 - width, 15, width=30, color="red")
-        )
-        table.add_row(reason["en"], f"{points:+.1f}", bar)
-    return table
-
-
-def _improvements(improvements: list[dict[str, Any]]) -> Group:
-    lines = [Text(f"  {improvement['en']} {improvement['zh']}") for improvement in improvements]
-    return Group(Text("What would raise it 提额途径", style="bold"), *lines)
-
-
-# Of an answer, whichever product's, in the order in which they are read.
-SECTIONS: dict[str, Callable[[Any], RenderableType]] = {
-    "gate": _gate_table,
-    "innovation": _innovation_table,
-    "warnings": _warnings_table,
-    "ledger": _ledger_table,
-    "reasons": _reasons_table,
-    "raises": _improvements,
-}

@@ -29,8 +29,8 @@ LOWEST_PORT, HIGHEST_PORT = 1_024, 65_535 - READER_OFFSET
 
 
 class Fault(NamedTuple):
-    found: str
-    needed: str
+    actual: str
+    expected: str
     action: str
     zh: str
 
@@ -47,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     print(f"Preflight: `make {options.target}` cannot start yet. 环境检查未通过：\n", file=sys.stderr)
     for fault in faults:
-        print(f"  found   {fault.found}\n  needed  {fault.needed}\n  do      {fault.action}", file=sys.stderr)
+        print(f"  found   {fault.actual}\n  needed  {fault.expected}\n  do      {fault.action}", file=sys.stderr)
         print(f"  {fault.zh}\n", file=sys.stderr)
     return 1
 
@@ -89,14 +89,14 @@ def check_platform(system: str, machine: str, libc: tuple[str, str]) -> list[Fau
         )
         faults.append(fault)
     name, version = libc
-    numbers = tuple(int(part) for part in re.findall(r"\d+", version)[:2])
+    numbers = tuple(int(number) for number in re.findall(r"\d+", version)[:2])
     if name != "glibc" or numbers < GLIBC:
-        needed = ".".join(map(str, GLIBC))
+        minimum = ".".join(map(str, GLIBC))
         fault = Fault(
             f"the C library is {' '.join(libc).strip() or 'not glibc (that of Alpine is musl)'}",
-            f"glibc {needed} or later, for which the locked packages have wheels",
+            f"glibc {minimum} or later, for which the locked packages have wheels",
             "use Debian 10, Ubuntu 20.04, RHEL 8 or later, or a container of one of them",
-            f"C 运行库为 {' '.join(libc).strip() or '非 glibc'}；需要 glibc {needed} 或更高版本。",
+            f"C 运行库为 {' '.join(libc).strip() or '非 glibc'}；需要 glibc {minimum} 或更高版本。",
         )
         faults.append(fault)
     return faults
@@ -125,16 +125,16 @@ def check_python(version: tuple[int, ...], can_make_environments: bool) -> list[
 
 def check_sqlite(version: tuple[int, ...], sqlite: str) -> list[Fault]:
     """The queue of slides counts in parts of a second where Python is 3.12 or later, which SQLite does from 3.42."""
-    numbers = tuple(int(part) for part in re.findall(r"\d+", sqlite)[:2])
+    numbers = tuple(int(number) for number in re.findall(r"\d+", sqlite)[:2])
     if version[:2] < (3, 12) or numbers >= SQLITE:
         return []
-    number, needed = ".".join(map(str, version[:2])), ".".join(map(str, SQLITE))
+    number, minimum = ".".join(map(str, version[:2])), ".".join(map(str, SQLITE))
     fault = Fault(
         f"Python {number} with SQLite {sqlite or 'missing'}",
-        f"SQLite {needed} or later, or Python 3.11",
+        f"SQLite {minimum} or later, or Python 3.11",
         "name another Python: make clean-environment, then make demo PYTHON=/path/to/python3.11 "
         "(those that uv brings have a newer SQLite: uv python install 3.12)",
-        f"Python {number} 的 SQLite 版本为 {sqlite or '无'}；需要 {needed} 或更高版本，或改用 Python 3.11。",
+        f"Python {number} 的 SQLite 版本为 {sqlite or '无'}；需要 {minimum} 或更高版本，或改用 Python 3.11。",
     )
     return [fault]
 
@@ -198,15 +198,15 @@ def check_folder(root: str) -> list[Fault]:
     return [fault]
 
 
-def check_disk(free: float, needed: float, root: str) -> list[Fault]:
-    """free, needed: GB."""
-    if free >= needed:
+def check_disk(free: float, required: float, root: str) -> list[Fault]:
+    """free, required: GB."""
+    if free >= required:
         return []
     fault = Fault(
         f"{free:.1f} GB are free where {root} lies",
-        f"{needed:g} GB",
+        f"{required:g} GB",
         "free some space, or move the project to another disk",
-        f"可用磁盘空间 {free:.1f} GB；需要 {needed:g} GB。",
+        f"可用磁盘空间 {free:.1f} GB；需要 {required:g} GB。",
     )
     return [fault]
 

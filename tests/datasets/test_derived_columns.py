@@ -40,9 +40,9 @@ NUMBER = st.none() | st.floats(-1e12, 1e12) | st.integers(-3, 3).map(float)
 def test_one_row_and_many_rows_agree_to_the_last_bit(rows):
     frame = validate_or_raise(pl.DataFrame(rows, schema=dict.fromkeys("abc", pl.Float64)), TABLE)
     batch = encode(frame, TABLE.columns)
-    one = np.array([FeatureEncoder(TABLE.columns).encode_row(row)[0] for row in rows])
+    single_rows = np.array([FeatureEncoder(TABLE.columns).encode_row(row)[0] for row in rows])
     with np.errstate(over="ignore"):
-        np.testing.assert_array_equal(batch, one.astype(np.float32))
+        np.testing.assert_array_equal(batch, single_rows.astype(np.float32))
 
 
 def test_the_formulas_are_what_their_names_say():

@@ -11,13 +11,13 @@ from datasets.splits import split_groups, split_rows, split_time
 SHARES = st.sampled_from([(0.75, 0.0, 0.25), (0.6, 0.15, 0.25), (0.5, 0.25, 0.25), (0.34, 0.33, 0.33)])
 
 
-def parts(split):
+def subsets(split):
     return (split.train, split.calibrate, split.test)
 
 
 def each_row_once(split, rows):
-    assert np.array_equal(np.sort(np.concatenate(parts(split))), np.arange(rows))
-    assert all((np.diff(part) > 0).all() for part in parts(split))
+    assert np.array_equal(np.sort(np.concatenate(subsets(split))), np.arange(rows))
+    assert all((np.diff(subset) > 0).all() for subset in subsets(split))
 
 
 @given(bad=st.integers(10, 60), good=st.integers(10, 200), seed=st.integers(0, 99), shares=SHARES)
@@ -25,9 +25,9 @@ def test_rows_are_split_once_each_and_stratified(bad, good, seed, shares):
     y = np.random.default_rng(seed).permutation(np.repeat([1, 0], [bad, good]))
     split = split_rows(y, seed, shares)
     each_row_once(split, len(y))
-    for part, share in zip(parts(split), shares, strict=True):
-        assert abs(y[part].sum() - share * bad) <= 1
-        assert abs(len(part) - share * len(y)) <= 2
+    for subset, share in zip(subsets(split), shares, strict=True):
+        assert abs(y[subset].sum() - share * bad) <= 1
+        assert abs(len(subset) - share * len(y)) <= 2
 
 
 @given(groups=st.lists(st.integers(0, 30), min_size=60, max_size=200), seed=st.integers(0, 99))
@@ -41,8 +41,8 @@ def test_a_group_never_straddles(groups, seed):
 def test_groups_come_near_the_shares_asked_for():
     groups = np.repeat(np.arange(500), np.random.default_rng(0).integers(1, 40, 500))
     split = split_groups(groups, 3, (0.6, 0.15, 0.25))
-    for part, share in zip(parts(split), (0.6, 0.15, 0.25), strict=True):
-        assert len(part) / len(groups) == pytest.approx(share, abs=0.02)
+    for subset, share in zip(subsets(split), (0.6, 0.15, 0.25), strict=True):
+        assert len(subset) / len(groups) == pytest.approx(share, abs=0.02)
 
 
 @given(times=st.lists(st.integers(0, 11), min_size=30, max_size=120), shares=SHARES)
@@ -50,7 +50,7 @@ def test_time_runs_from_training_to_test_and_a_moment_stays_whole(times, shares)
     times = np.array([*times, *range(12)])
     split = split_time([f"20{10 + t}-03-31" for t in times], shares)
     each_row_once(split, len(times))
-    used = [times[part] for part in parts(split) if len(part)]
+    used = [times[subset] for subset in subsets(split) if len(subset)]
     assert len(used) == sum(share > 0 for share in shares)
     assert all(before.max() < after.min() for before, after in zip(used, used[1:], strict=False))
 

@@ -65,8 +65,8 @@ def anchors(page: Path) -> set[str]:
 
 def bash_blocks(page: Path) -> list[str]:
     """The bash blocks that a test can run; a target of make is run by its own tests."""
-    found = re.findall(r"^```bash\n(.*?)^```", text(page), flags=re.MULTILINE | re.DOTALL)
-    return [block for block in found if not block.startswith("make")]
+    blocks = re.findall(r"^```bash\n(.*?)^```", text(page), flags=re.MULTILINE | re.DOTALL)
+    return [block for block in blocks if not block.startswith("make")]
 
 
 def pages_to_run() -> list[Path]:

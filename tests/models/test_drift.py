@@ -15,7 +15,7 @@ NUMBERS = st.floats(width=32, allow_infinity=False) | st.just(float("nan")) | st
 ROWS = arrays(np.float32, st.tuples(st.integers(1, 60), st.just(2)), elements=NUMBERS)
 
 
-def place(edges, value) -> int:
+def bin_index(edges, value) -> int:
     """As the card says: above edges[i - 1] and at most edges[i]; the last, what is missing."""
     return len(edges) + 1 if np.isnan(value) else sum(value > np.float32(edge) for edge in edges)
 
@@ -25,10 +25,12 @@ def test_each_row_falls_into_the_bin_that_the_card_describes(learned, fresh):
     columns = [ColumnSchema(name="a"), ColumnSchema(name="b")]
     drift = fit_bins(columns, learned, fresh, np.linspace(0.1, 0.9, len(fresh)))
     assert drift.rows == len(fresh)
-    for at, bins in enumerate(drift.inputs):
+    for column, bins in enumerate(drift.inputs):
         assert list(bins.edges) == sorted(set(bins.edges))
         assert len(bins.edges) < BIN_COUNT
-        requested = np.bincount([place(bins.edges, value) for value in fresh[:, at]], minlength=len(bins.edges) + 2)
+        requested = np.bincount(
+            [bin_index(bins.edges, value) for value in fresh[:, column]], minlength=len(bins.edges) + 2
+        )
         assert bins.counts == tuple(requested.tolist())
     counted = from_card(drift).count(fresh, np.linspace(0.1, 0.9, len(fresh)))
     assert all(np.array_equal(a, b) for a, b in zip(unflatten(drift, flatten(counted)), counted, strict=True))

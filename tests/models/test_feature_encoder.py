@@ -84,9 +84,9 @@ def test_a_whole_table_encodes_as_its_rows_do(module):
     batch = encode(frame, columns)
     encoder = FeatureEncoder(columns)
     for values, row in zip(frame.to_dicts(), batch, strict=True):
-        one, faults = encoder.encode_row(values)
+        encoded, faults = encoder.encode_row(values)
         assert faults == []
-        assert np.array_equal(np.array(one, np.float32), row, equal_nan=True)
+        assert np.array_equal(np.array(encoded, np.float32), row, equal_nan=True)
 
 
 def test_a_name_the_model_does_not_know_is_told_with_the_nearest():

@@ -218,7 +218,7 @@ def test_a_champion_is_swapped_in_the_running_service(service, made, applicant):
         assert answering == version
 
 
-@pytest.mark.skipif(postgres.ASKED, reason="the disk of a SQLite file")
+@pytest.mark.skipif(postgres.ENABLED, reason="the disk of a SQLite file")
 def test_a_full_disk_is_answered_with_a_problem_and_not_a_crash(own_service, applicant):
     """A limit on the size of files stands for a full disk: writes beyond it fail."""
     size = 600_000

@@ -25,7 +25,7 @@ from training.config import ConfigSection
 Images = NDArray[np.uint8]  # (n, side, side, 3) RGB
 # (positions (n, 2), extent) -> (n,) the worst class rendered in each tile; -1 where a nucleus crosses its border
 TruthFn = Callable[[NDArray[np.int64], tuple[float, float]], NDArray[np.intp]]
-PARTS = ("learn", "calibrate", "test")
+SUBSETS = ("learn", "calibrate", "test")
 
 
 class SlideCounts(ConfigSection):
@@ -79,7 +79,7 @@ class SimulatedSlide:
     """A simulated slide; its seed determines its pixels, so each opening renders the same ones."""
 
     name: str
-    part: str
+    subset: str
     label: int  # index of the config's classes
     seed: int
     columns: int
@@ -149,7 +149,7 @@ def load_simulated(data: SimulatedConfig, codes: Sequence[str], side: int, mpp: 
     _check_classes(codes, CLASSES, "simulated slides")
     rendered = fields.simulate_tiles(data.tiles, seed, side, mpp)
     tiles = LabelledTiles(rendered.images, rendered.labels.astype(np.intp), rendered.slides)
-    slides = {part: _plan_slides(data, part, getattr(data, part), len(codes), mpp, seed) for part in PARTS}
+    slides = {subset: _plan_slides(data, subset, getattr(data, subset), len(codes), mpp, seed) for subset in SUBSETS}
     ood_slides = [
         SimulatedSlide(
             f"strange-{number}", "strange", 0, _slide_seed(seed, 9, number), data.columns, data.rows, mpp, "wrong_stain"
@@ -180,8 +180,9 @@ def load_herlev(data: HerlevConfig, codes: Sequence[str], side: int) -> Training
     cells = herlev.read(data.folder)
     all_tiles = LabelledTiles(herlev.crop_cells(cells, side, data.crop), cells.label7, cells.groups)
     fold_masks = {"calibrate": cells.folds == data.calibrate, "test": cells.folds == data.test}
-    rows_by_part = {name: np.flatnonzero(rows) for name, rows in fold_masks.items()}
-    rows_by_part["learn"] = np.flatnonzero(~fold_masks["calibrate"] & ~fold_masks["test"])
+    rows_by_subset = {name: np.flatnonzero(rows) for name, rows in fold_masks.items()}
+    rows_by_subset["learn"] = np.flatnonzero(~fold_masks["calibrate"] & ~fold_masks["test"])
+    split_bytes = b"".join(rows_by_subset[subset].astype("<i8").tobytes() for subset in SUBSETS)
     metadata = DatasetInfo(
         name="herlev",
         rows=len(all_tiles),
@@ -189,7 +190,7 @@ def load_herlev(data: HerlevConfig, codes: Sequence[str], side: int) -> Training
         source="Jantzen et al. 2005, from pathology/herlev",
         licence="none found; the images are not shown",
         split=f"whole groups: fold {data.test} held out, fold {data.calibrate} for calibration, the rest for training",
-        split_sha256=hashlib.sha256(b"".join(rows_by_part[name].astype("<i8").tobytes() for name in PARTS)).hexdigest(),
+        split_sha256=hashlib.sha256(split_bytes).hexdigest(),
     )
     ood_images: Images | tuple[()] = ()
     remarks = [
@@ -201,14 +202,14 @@ def load_herlev(data: HerlevConfig, codes: Sequence[str], side: int) -> Training
         ood_images = _resize(colon.read(data.folder).images, side)
     except DataError as error:
         remarks.append(f"Not tested on another organ: {error}")
-    cells_by_part = {part: all_tiles.subset(rows) for part, rows in rows_by_part.items() if part != "learn"}
+    cells_by_subset = {subset: all_tiles.subset(rows) for subset, rows in rows_by_subset.items() if subset != "learn"}
     shortcut_sample = LabelledTiles(cells.images, cells.label7, cells.groups)
     return TrainingData(
-        all_tiles.subset(rows_by_part["learn"]),
+        all_tiles.subset(rows_by_subset["learn"]),
         shortcut_sample,
         (metadata,),
         {},
-        cells_by_part,
+        cells_by_subset,
         ood_images,
         show_images=False,
         remarks=tuple(remarks),
@@ -224,21 +225,21 @@ def tiles_digest(tiles: LabelledTiles) -> str:
 
 
 def _plan_slides(
-    data: SimulatedConfig, part: str, counts: SlideCounts, classes: int, mpp: float, seed: int
+    data: SimulatedConfig, subset: str, counts: SlideCounts, classes: int, mpp: float, seed: int
 ) -> list[SimulatedSlide]:
     labels = [0] * counts.negative + [label for label in range(1, classes) for _ in range(counts.positive)]
-    part_index = PARTS.index(part)
+    subset_index = SUBSETS.index(subset)
     return [
         SimulatedSlide(
-            f"{part}-{number}", part, label, _slide_seed(seed, part_index, number), data.columns, data.rows, mpp
+            f"{subset}-{number}", subset, label, _slide_seed(seed, subset_index, number), data.columns, data.rows, mpp
         )
         for number, label in enumerate(labels)
     ]
 
 
-def _slide_seed(seed: int, part: int, number: int) -> int:
-    """Seed of one slide, different from those of other parts and of the single tiles."""
-    return int(np.random.SeedSequence([seed, 1 + part, number]).generate_state(1)[0])
+def _slide_seed(seed: int, subset: int, number: int) -> int:
+    """Seed of one slide, different from those of other subsets and of the single tiles."""
+    return int(np.random.SeedSequence([seed, 1 + subset, number]).generate_state(1)[0])
 
 
 def _check_classes(codes: Sequence[str], expected: Sequence[str], name: str) -> None:

@@ -18,7 +18,7 @@ from models.pathology.onnx_sessions import SlideGraph, TileGraph
 from models.pathology.policy import ReadingPolicy
 from training.pathology import slide_reader
 from training.pathology.config import Config
-from training.pathology.data import PARTS, SimulatedSlide, TrainingData
+from training.pathology.data import SUBSETS, SimulatedSlide, TrainingData
 from training.pathology.evaluation import holdout
 from training.pathology.evaluation.holdout import TilePredictions
 from training.pathology.slide_reader import DeviceEncoder, DistanceFn, SlideFeatures, TileEncoder
@@ -44,8 +44,8 @@ class FittedStages:
     int8_graph: bytes | None
     int8_verdict: export.Int8Comparison | None
     int8_extra_alarms: float | None
-    slides_by_part: dict[str, list[SlideFeatures]]
-    tiles_by_part: dict[str, TilePredictions]
+    slides_by_subset: dict[str, list[SlideFeatures]]
+    tiles_by_subset: dict[str, TilePredictions]
     ood_distances: NDArray[np.float32]
     parity: dict[str, float]
 
@@ -64,20 +64,18 @@ class StageFitter:
         """Run every stage. Raises ParityError where a graph differs from its network."""
         net, claims, threads = trained.net, self.config.claims, self.config.judge.threads
         with self.reporter.step("export: compile the graph"):
-            encoder_without_distance = _build_encoder(trained, export.export_tile_graph(net), threads)
-        slides_by_part: dict[str, list[SlideFeatures]] = {}
-        tiles_by_part: dict[str, TilePredictions] = {}
+            base_encoder = _build_encoder(trained, export.export_tile_graph(net), threads)
+        slides_by_subset: dict[str, list[SlideFeatures]] = {}
+        tiles_by_subset: dict[str, TilePredictions] = {}
         with self.reporter.step("read the training part") as progress:
-            tile_embeddings = encoder_without_distance.run(data.learn.images).embedding
-            slides_by_part["learn"] = list(
-                self._read_slides(data.slides.get("learn", ()), encoder_without_distance, progress)
-            )
+            tile_embeddings = base_encoder.run(data.learn.images).embedding
+            slides_by_subset["learn"] = list(self._read_slides(data.slides.get("learn", ()), base_encoder, progress))
         with self.reporter.step("read the calibration part") as progress:
-            ood_detector, stain_detector = self._fit_detectors(data, tile_embeddings, slides_by_part["learn"])
+            ood_detector, stain_detector = self._fit_detectors(data, tile_embeddings, slides_by_subset["learn"])
             distance_fn, stain_detector = self._calibrate(
-                data, encoder_without_distance, ood_detector, stain_detector, slides_by_part, tiles_by_part, progress
+                data, base_encoder, ood_detector, stain_detector, slides_by_subset, tiles_by_subset, progress
             )
-        ood_detector = ood_detector.calibrate(tiles_by_part["calibrate"].distance, claims.ood_false_positive_rate)
+        ood_detector = ood_detector.calibrate(tiles_by_subset["calibrate"].distance, claims.ood_false_positive_rate)
         with self.reporter.step("export: compile the graph"):
             graph = export.export_tile_graph(net, ood_detector.reference_embeddings, stain_detector)
         with self.reporter.step("export: verify parity"):
@@ -92,18 +90,20 @@ class StageFitter:
             }
         encoder = _build_encoder(trained, graph, threads, distance_fn)
         with self.reporter.step("read the test part") as progress:
-            slides_by_part["test"] = list(self._read_slides(data.slides.get("test", ()), encoder, progress))
-            tiles_by_part["test"] = (
-                holdout.from_slides(slides_by_part["test"]) if data.slides else _test_predictions(encoder, data)
+            slides_by_subset["test"] = list(self._read_slides(data.slides.get("test", ()), encoder, progress))
+            tiles_by_subset["test"] = (
+                holdout.from_slides(slides_by_subset["test"]) if data.slides else _test_predictions(encoder, data)
             )
         with self.reporter.step("read out-of-distribution slides"):
             ood_distances = self._ood_distances(data.ood_sample, encoder)
-        card = self._build_card(data, slides_by_part, tiles_by_part["calibrate"], ood_detector.threshold)
+        card = self._build_card(data, slides_by_subset, tiles_by_subset["calibrate"], ood_detector.threshold)
         slide_graph = None
         if data.slides:
-            card, slide_graph, parity["slides"] = self._fit_attention(card, slides_by_part, trained)
-        quantized = self._quantize(graph, data, tiles_by_part["calibrate"], ood_detector.threshold)
-        return FittedStages(card, graph, slide_graph, *quantized, slides_by_part, tiles_by_part, ood_distances, parity)
+            card, slide_graph, parity["slides"] = self._fit_attention(card, slides_by_subset, trained)
+        quantized = self._quantize(graph, data, tiles_by_subset["calibrate"], ood_detector.threshold)
+        return FittedStages(
+            card, graph, slide_graph, *quantized, slides_by_subset, tiles_by_subset, ood_distances, parity
+        )
 
     def _fit_detectors(
         self, data: TrainingData, tile_embeddings: NDArray[np.float32], slides: Sequence[SlideFeatures]
@@ -126,11 +126,11 @@ class StageFitter:
         encoder: TileEncoder,
         ood_detector: KnnOodDetector,
         stain_detector: StainOodDetector,
-        slides_by_part: dict[str, list[SlideFeatures]],
-        tiles_by_part: dict[str, TilePredictions],
+        slides_by_subset: dict[str, list[SlideFeatures]],
+        tiles_by_subset: dict[str, TilePredictions],
         progress: ProgressCallback,
     ) -> tuple[DistanceFn, StainOodDetector]:
-        """Read the calibration part into `slides_by_part` and `tiles_by_part`.
+        """Read the calibration part into `slides_by_subset` and `tiles_by_subset`.
 
         Returns the distance function, and the stain detector on the scale of the embedding's distances.
         """
@@ -158,12 +158,12 @@ class StageFitter:
             tables = [
                 replace(slide.table, distance=distance) for slide, distance in zip(slides, distances, strict=True)
             ]
-            slides_by_part["calibrate"] = [
+            slides_by_subset["calibrate"] = [
                 replace(slide, table=table) for slide, table in zip(slides, tables, strict=True)
             ]
-            tiles_by_part["calibrate"] = holdout.from_slides(slides_by_part["calibrate"])
+            tiles_by_subset["calibrate"] = holdout.from_slides(slides_by_subset["calibrate"])
         else:
-            tiles_by_part["calibrate"] = holdout.from_tiles(outputs, distances[0], tiles)
+            tiles_by_subset["calibrate"] = holdout.from_tiles(outputs, distances[0], tiles)
         return distance_fn, stain_detector
 
     def _read_slides(
@@ -184,14 +184,14 @@ class StageFitter:
     def _build_card(
         self,
         training_data: TrainingData,
-        slides_by_part: dict[str, list[SlideFeatures]],
+        slides_by_subset: dict[str, list[SlideFeatures]],
         predictions: TilePredictions,
         ood_threshold: float,
     ) -> SlideCard:
         data, groups = training_data.data, training_data.learn.groups.tolist()
         if training_data.slides:  # then the single tiles come from slides with other seeds
-            data = (*data, _describe_slides(training_data, slides_by_part, self.config.seed))
-            groups = [slide.slide.name for slide in slides_by_part["learn"]]
+            data = (*data, _describe_slides(training_data, slides_by_subset, self.config.seed))
+            groups = [slide.slide.name for slide in slides_by_subset["learn"]]
         return SlideCard(
             **self.card_fields,
             simulated=any(slide.simulated for slide in data),
@@ -209,22 +209,22 @@ class StageFitter:
         )
 
     def _fit_attention(
-        self, card: SlideCard, slides_by_part: dict[str, list[SlideFeatures]], trained: TrainedNetwork
+        self, card: SlideCard, slides_by_subset: dict[str, list[SlideFeatures]], trained: TrainedNetwork
     ) -> tuple[SlideCard, bytes, float]:
         """Return the card with the calibration of slides, their graph, and its largest difference from torch."""
-        bags = [slide.table.embedding[slide.fit_rows].astype(np.float32) for slide in slides_by_part["learn"]]
+        bags = [slide.table.embedding[slide.fit_rows].astype(np.float32) for slide in slides_by_subset["learn"]]
         model = self.recipe.fit_attention(
-            self.config, bags, _slide_labels(slides_by_part["learn"]), trained, self.reporter
+            self.config, bags, _slide_labels(slides_by_subset["learn"]), trained, self.reporter
         )
         graph = export.export_slide_graph(model)
-        calibration_bags = [slide_reader.embeddings_bag(card, slide.table) for slide in slides_by_part["calibrate"]]
+        calibration_bags = [slide_reader.embeddings_bag(card, slide.table) for slide in slides_by_subset["calibrate"]]
         difference = export.check_slide_parity(model, graph, [*calibration_bags[:6], calibration_bags[0][:1]])
         fitted = self.recipe.calibrate_outputs(
             self.config,
             slide_reader.slide_logits(SlideGraph(graph), calibration_bags),
-            _slide_labels(slides_by_part["calibrate"]),
-            [slide.slide.name for slide in slides_by_part["calibrate"]],
-            [slide.slide.name for slide in slides_by_part["learn"]],
+            _slide_labels(slides_by_subset["calibrate"]),
+            [slide.slide.name for slide in slides_by_subset["calibrate"]],
+            [slide.slide.name for slide in slides_by_subset["learn"]],
         )
         return card.model_copy(update={"slide": fitted}), graph, difference
 
@@ -272,17 +272,17 @@ def _slide_labels(slides: Sequence[SlideFeatures]) -> NDArray[np.intp]:
     return np.array([slide.slide.label for slide in slides], np.intp)
 
 
-def _describe_slides(data: TrainingData, slides_by_part: dict[str, list[SlideFeatures]], seed: int) -> DatasetInfo:
+def _describe_slides(data: TrainingData, slides_by_subset: dict[str, list[SlideFeatures]], seed: int) -> DatasetInfo:
     """Describe the slides as a data set, with digests of their tiles and of the split."""
-    all_slides = [slide for part in PARTS for slide in slides_by_part[part]]
+    all_slides = [slide for subset in SUBSETS for slide in slides_by_subset[subset]]
     names = "\n".join(f"{slide.slide.name} {slide.slide.seed}" for slide in all_slides)
-    part_counts = ", ".join(f"{len(slides_by_part[part])} to {part}" for part in PARTS)
+    subset_counts = ", ".join(f"{len(slides_by_subset[subset])} to {subset}" for subset in SUBSETS)
     return DatasetInfo(
         name=f"simulated cervical slides, seed {seed}",
         rows=len(all_slides),
         sha256=hashlib.sha256("\n".join(slide.sha256 for slide in all_slides).encode()).hexdigest(),
         source="datasets.slides.simulate.slides",
         simulated=True,
-        split=f"whole slides: {part_counts}",
+        split=f"whole slides: {subset_counts}",
         split_sha256=hashlib.sha256(names.encode()).hexdigest(),
     )

@@ -89,14 +89,14 @@ class PathologyPipeline(pipeline.TrainingPipeline):
         self, data: TrainingData, trained: TrainedNetwork, stages: FittedStages, policy: ReadingPolicy
     ) -> tuple[SlidePlotInputs, SlideEvaluationReport]:
         """Evaluate the exported graphs on rows that nothing was fitted to."""
-        card, config, test_tiles = stages.card, self.config.judge, stages.tiles_by_part["test"]
+        card, config, test_tiles = stages.card, self.config.judge, stages.tiles_by_subset["test"]
         tile_predictions = holdout.predict_tiles(card, test_tiles, "tiles" if data.slides else "cells")
         main: HoldoutPredictions = tile_predictions
         attention: list[NDArray[np.float32]] = []
         if stages.slide_graph is not None:
             with self.reporter.step("evaluate: read slides as the service does"):
                 graph = SlideGraph(stages.slide_graph, config.threads)
-                main, attention = holdout.predict_slides(card, graph, policy, stages.slides_by_part["test"])
+                main, attention = holdout.predict_slides(card, graph, policy, stages.slides_by_subset["test"])
         shortcut = self._detect_shortcut(data) if config.shortcut else None
         with self.reporter.step("evaluate: metrics"):
             main_metrics = evaluate.compute_metrics(main, self._bootstrap_samples(main))
@@ -129,7 +129,7 @@ class PathologyPipeline(pipeline.TrainingPipeline):
             holdout_tiles=test_tiles,
             ood_distances=stages.ood_distances,
             history=trained.history,
-            slides=stages.slides_by_part["test"],
+            slides=stages.slides_by_subset["test"],
             attention=attention,
             show_images=data.show_images,
         )

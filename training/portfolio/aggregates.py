@@ -44,9 +44,9 @@ def headline_figures(frame: pl.DataFrame, below_floor: Sequence[str]) -> dict[st
     return totals | {"loss_rate": safe_ratio(totals["expected_loss"], totals["limit"])}
 
 
-def safe_ratio(part: float, total: float) -> float:
-    """part / total, or 0 where the total is 0."""
-    return part / total if total else 0.0
+def safe_ratio(numerator: float, denominator: float) -> float:
+    """numerator / denominator, or 0 where the denominator is 0."""
+    return numerator / denominator if denominator else 0.0
 
 
 def group_totals(

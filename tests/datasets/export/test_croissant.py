@@ -21,11 +21,11 @@ OF_ONE_FILE = [name for name in catalog.source_modules() if name not in ("county
 @pytest.mark.parametrize("name", OF_ONE_FILE)
 def test_a_source_is_described_without_a_fault(name, caplog):
     with caplog.at_level(logging.WARNING):
-        told = mlcroissant.Dataset(jsonld=describe_source(name))
+        dataset = mlcroissant.Dataset(jsonld=describe_source(name))
     table = catalog.load_source(name).TABLE
-    assert not told.metadata.ctx.issues.errors
-    assert told.metadata.distribution[0].sha256 == table.origin.sha256
-    assert [field.name for field in told.metadata.record_sets[0].fields] == [
+    assert not dataset.metadata.ctx.issues.errors
+    assert dataset.metadata.distribution[0].sha256 == table.origin.sha256
+    assert [field.name for field in dataset.metadata.record_sets[0].fields] == [
         column.name for column in table.columns if column.derived is None
     ]
 
@@ -35,9 +35,9 @@ def test_a_simulated_table_says_so_and_its_rows_are_read_through_the_metadata(tm
     reader.sample(20).write_csv(file)
     done = CliRunner().invoke(app, ["croissant", "county", "--file", str(file), "--out", str(tmp_path / "county.json")])
     assert done.exit_code == 0, done.output
-    told = json.loads((tmp_path / "county.json").read_text())
-    assert "SIMULATED 模拟" in told["description"]
-    assert told["distribution"][0]["sha256"] == file_sha256(file)
+    description = json.loads((tmp_path / "county.json").read_text())
+    assert "SIMULATED 模拟" in description["description"]
+    assert description["distribution"][0]["sha256"] == file_sha256(file)
     read = mlcroissant.Dataset(jsonld=str(tmp_path / "county.json"))
     rows = list(read.records("rows"))
     assert len(rows) == 20

@@ -13,24 +13,24 @@ TIMES = [f"{day}T{hour}:00:00.000Z" for day in DAYS for hour in ("06", "18")]
 KNOWN = st.tuples(
     st.sampled_from("ab"), st.sampled_from(["tax", "assets"]), st.sampled_from(DAYS), st.sampled_from(TIMES)
 )
-ASKED = st.tuples(st.sampled_from("abc"), st.sampled_from(TIMES))
+QUERIES = st.tuples(st.sampled_from("abc"), st.sampled_from(TIMES))
 
 
 @settings(max_examples=150)
-@given(known=st.lists(KNOWN, max_size=12, unique=True), asked=st.lists(ASKED, max_size=5))
-def test_each_group_gives_the_newest_that_was_true_and_loaded_by_then(known, asked):
+@given(known=st.lists(KNOWN, max_size=12, unique=True), queries=st.lists(QUERIES, max_size=5))
+def test_each_group_gives_the_newest_that_was_true_and_loaded_by_then(known, queries):
     schema = dict.fromkeys(("subject", "group", "true_at", "loaded"), pl.String)
     result = as_of_join(
-        pl.DataFrame(asked, schema={"subject": pl.String, "at": pl.String}, orient="row"),
+        pl.DataFrame(queries, schema={"subject": pl.String, "at": pl.String}, orient="row"),
         pl.DataFrame(known, schema=schema, orient="row"),
     )
     expected = []
-    for row, (subject, at) in enumerate(asked):
+    for row, (subject, timestamp) in enumerate(queries):
         for group in ("tax", "assets"):
             seen = [
                 (true_at, loaded, n)
                 for n, (whose, which, true_at, loaded) in enumerate(known)
-                if (whose, which) == (subject, group) and true_at <= at[:10] and loaded <= at
+                if (whose, which) == (subject, group) and true_at <= timestamp[:10] and loaded <= timestamp
             ]
             expected += [(row, max(seen)[2])] if seen else []
     assert sorted(result.iter_rows()) == sorted(expected)

@@ -48,7 +48,7 @@ def test_severe_cells_have_the_larger_share_of_nucleus(cells):
     """Medicine's own sign of dysplasia: so the masks are read the right way round."""
     nucleus = (cells.masks == herlev.NUCLEUS).sum((1, 2))
     share = nucleus / (nucleus + (cells.masks == herlev.CYTOPLASM).sum((1, 2)))
-    medians = [np.median(share[cells.label7 == place]) for place in range(7)]
+    medians = [np.median(share[cells.label7 == label]) for label in range(7)]
     assert medians[0] < 0.05
     assert medians[3] < medians[4] < medians[5] < medians[6]
 
@@ -63,8 +63,8 @@ def test_padding_is_no_part_of_a_mask(cells):
 
 
 @given(st.integers(0, 733), st.sampled_from([32, 96, 128]), st.sampled_from(["cell", "nucleus"]))
-def test_a_crop_is_a_square_of_the_side_asked_for(cells, row, side, part):
-    cut = herlev.crop_cells(cells.select_rows(np.array([row])), side, part)
+def test_a_crop_is_a_square_of_the_side_asked_for(cells, row, side, crop):
+    cut = herlev.crop_cells(cells.select_rows(np.array([row])), side, crop)
     assert cut.shape == (1, side, side, 3)
     assert cut.dtype == np.uint8
 
@@ -94,12 +94,14 @@ def test_the_colon_set_has_ten_tiles_of_seven_tissues():
     assert Counter(tiles.tissue) == dict.fromkeys(["ADI", "LYM", "MUC", "MUS", "NORM", "STR", "TUM"], 10)
 
 
-@pytest.mark.parametrize(("name", "many", "few"), [("1008", 79, 18), ("1015", 32, 36), ("1019", 65, 22)])
-def test_a_region_has_the_tumour_tiles_counted_in_its_readme(name, many, few):
+@pytest.mark.parametrize(
+    ("name", "tumour_tiles", "normal_tiles"), [("1008", 79, 18), ("1015", 32, 36), ("1019", 65, 22)]
+)
+def test_a_region_has_the_tumour_tiles_counted_in_its_readme(name, tumour_tiles, normal_tiles):
     region = bcss.read(name)
     images, share = bcss.cut_tiles(region, 256)
     assert len(images) == len(share)
-    assert (int((share >= 0.5).sum()), int((share <= 0.1).sum())) == (many, few)
+    assert (int((share >= 0.5).sum()), int((share <= 0.1).sum())) == (tumour_tiles, normal_tiles)
     assert np.array_equal(images[1], region.image[:256, 256:512])
 
 

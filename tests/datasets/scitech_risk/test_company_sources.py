@@ -110,7 +110,7 @@ def test_no_name_and_no_address_of_a_borrower_is_shipped():
 def test_what_is_known_only_after_the_approval_is_no_indicator():
     after = {"Term", "ChgOffDate", "ChgOffPrinGr", "BalanceGross", "DisbursementDate", "DisbursementGross"}
     assert {column.name for column in sba.TABLE.columns_with_role("leak")} == after
-    made_of = {part for column in sba.TABLE.columns if column.derived for part in column.derived.operand_names}
+    made_of = {operand for column in sba.TABLE.columns if column.derived for operand in column.derived.operand_names}
     assert not made_of & after
 
 

@@ -19,7 +19,7 @@ def history(length: int, company: str = "A", **values: object) -> pl.DataFrame:
     frame = pl.DataFrame(
         {
             "company_id": [company] * length,
-            "month": [monthly_history.add_months(NOW, at - length + 1) for at in range(length)],
+            "month": [monthly_history.add_months(NOW, index - length + 1) for index in range(length)],
             **{name: pl.Series(list(value), dtype=pl.Float64) for name, value in rows.items()},
         }
     )
@@ -85,9 +85,9 @@ def test_a_year_of_electricity_counts_an_unknown_month_as_the_mean_of_the_known(
 def slow(values: dict[str, list[float | None]]) -> dict[str, float | None]:
     """The columns at the last month, as one would work them out by hand."""
 
-    def mean(part: list[float | None], of: int) -> float | None:
-        known = [value for value in part if value is not None]
-        return sum(known) / len(known) if len(part) == of and 3 * len(known) >= 2 * of else None
+    def mean(chunk: list[float | None], of: int) -> float | None:
+        known = [value for value in chunk if value is not None]
+        return sum(known) / len(known) if len(chunk) == of and 3 * len(known) >= 2 * of else None
 
     def window(name: str, length: int) -> list[float]:
         return [value for value in values[name][-length:] if value is not None]
@@ -101,8 +101,10 @@ def slow(values: dict[str, list[float | None]]) -> dict[str, float | None]:
     result["zero_filing_months"] = sum(window("zero_filing", 24)) if window("zero_filing", 24) else None
     revenue = values["revenue"]
     ends = range(max(len(revenue) - 9, 3), len(revenue) + 1)
-    means = [one for one in (mean(revenue[end - 3 : end], 3) for end in ends) if one is not None]
-    falls = [0.0 if high == 0 else max(0.0, 1 - low / high) for at, high in enumerate(means) for low in means[at + 1 :]]
+    means = [value for value in (mean(revenue[end - 3 : end], 3) for end in ends) if value is not None]
+    falls = [
+        0.0 if high == 0 else max(0.0, 1 - low / high) for index, high in enumerate(means) for low in means[index + 1 :]
+    ]
     result["revenue_drop_12m"] = max(falls, default=None)
     return result
 
@@ -124,14 +126,14 @@ COMPANY = st.integers(1, 36).flatmap(
 @settings(max_examples=60)
 @given(st.lists(COMPANY, min_size=1, max_size=4), st.randoms(use_true_random=False))
 def test_it_equals_what_one_works_out_by_hand_in_any_order_of_the_rows(companies, random):
-    frames = [history(len(values["cash"]), f"C{at}", **values) for at, values in enumerate(companies)]
+    frames = [history(len(values["cash"]), f"C{number}", **values) for number, values in enumerate(companies)]
     frame = pl.concat(frames)
     order = list(range(frame.height))
     random.shuffle(order)
     result = monthly_history.early_warning_columns(frame[order], NOW)
     assert set(result.columns) == {"company_id", *MONTHLY_COLUMNS}
-    for at, values in enumerate(companies):
-        row = result.row(by_predicate=pl.col("company_id") == f"C{at}", named=True)
+    for number, values in enumerate(companies):
+        row = result.row(by_predicate=pl.col("company_id") == f"C{number}", named=True)
         assert {k: v for k, v in row.items() if k != "company_id"} == pytest.approx(slow(values), nan_ok=False)
 
 

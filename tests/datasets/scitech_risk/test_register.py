@@ -48,7 +48,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize(
     "column",
-    {column.name: column for one in (TABLE, HISTORY, LINKS, INVOICES) for column in one.columns}.values(),
+    {column.name: column for table in (TABLE, HISTORY, LINKS, INVOICES) for column in table.columns}.values(),
     ids=lambda column: column.name,
 )
 def test_every_column_is_named_in_english_and_in_chinese(column):
@@ -98,8 +98,8 @@ def test_csv_files_of_the_same_names_are_the_same_register(folder, tmp_path):
 def test_the_order_of_the_rows_changes_nothing(folder):
     parts = {name: pl.read_parquet(folder / f"{name}.parquet") for name in register.FILES}
     turned = {name: frame.sample(fraction=1, shuffle=True, seed=5) for name, frame in parts.items()}
-    one, other = (reader.build_register(dict(some)).frame.sort("company_id") for some in (parts, turned))
-    assert one.equals(other)
+    first, second = (reader.build_register(dict(some)).frame.sort("company_id") for some in (parts, turned))
+    assert first.equals(second)
 
 
 def test_a_sample_is_small_and_says_that_it_is_simulated():
@@ -135,7 +135,7 @@ def test_links_and_invoices_of_nobody_in_the_register_are_remarked_on():
     """Ids written in another way would disarm the gate without a word."""
     links = pl.DataFrame({"company_id": ["a", "A", "B "], "kind": ["officer"] * 3, "party": ["P", "P", "P"]})
     invoices = pl.DataFrame({"seller": ["a", "A"], "buyer": ["b", "x"], "amount": [1.0, 2.0]})
-    output = {one.code: one for one in assembled(companies("A", "B"), links=links, invoices=invoices).remarks}
+    output = {remark.code: remark for remark in assembled(companies("A", "B"), links=links, invoices=invoices).remarks}
     assert "2 of 3" in output["links_of_strangers"].en
     assert "1 of 2" in output["invoices_of_strangers"].en
     assert output["links_of_strangers"].zh
@@ -164,7 +164,7 @@ def test_every_fault_of_every_file_is_told_together():
         links=pl.DataFrame({"company_id": ["A"], "kind": ["cousin"], "party": ["p"]}),
         invoices=pl.DataFrame({"seller": ["A"], "buyer": [None], "amount": [-3.0]}),
     )
-    for part in (
+    for message_part in (
         "colour is not in the contract",
         "companies, row 1: revenue is -1",
         "companies, row 3: company_id is 'A', which another row has too; it must be unique",
@@ -174,7 +174,7 @@ def test_every_fault_of_every_file_is_told_together():
         "invoices, row 1: buyer is missing",
         "invoices, row 1: amount is -3",
     ):
-        assert part in message
+        assert message_part in message
 
 
 def test_months_that_differ_within_a_register_are_faults():

@@ -17,9 +17,12 @@ Invoice = tuple[str, str, float]
 
 
 def made(
-    staff: dict[str, int | None], links: list[Link] | None, invoices: list[Invoice] | None, rules: ShellFeatureRules | None = None,
+    staff: dict[str, int | None],
+    links: list[Link] | None,
+    invoices: list[Invoice] | None,
+    rules: ShellFeatureRules | None = None,
     electricity: dict[str, float] | None = None,
-) -> dict[str, dict[str, object]]:  # fmt: skip
+) -> dict[str, dict[str, object]]:
     """Each company's network columns."""
     text = {"company_id": pl.String, "kind": pl.String, "party": pl.String}
     sold = {"seller": pl.String, "buyer": pl.String, "amount": pl.Float64}
@@ -85,8 +88,8 @@ def test_of_two_loops_the_shortest_is_spelled_and_both_count():
 
 @pytest.mark.parametrize(("companies", "loop"), [(2, True), (6, True), (7, False)])
 def test_a_loop_has_at_most_six_companies(companies, loop):
-    names = [f"C{at}" for at in range(companies)]
-    ring = [(one, names[(at + 1) % companies], 10.0) for at, one in enumerate(names)]
+    names = [f"C{number}" for number in range(companies)]
+    ring = [(seller, names[(index + 1) % companies], 10.0) for index, seller in enumerate(names)]
     result = made(dict.fromkeys(names, 1), [], ring)
     assert all(bool(result[name]["loop_path"]) == loop for name in names)
     assert all(result[name]["invoice_loop_share"] == loop for name in names)
@@ -95,8 +98,10 @@ def test_a_loop_has_at_most_six_companies(companies, loop):
 def test_the_honest_economy_is_no_loop_though_everyone_buys_from_someone_who_buys():
     """Each sells to twenty others: one strong component, none of whose invoices is material to both its sides."""
     rng = randomness.Random(3)
-    names = [f"C{at:03}" for at in range(200)]
-    invoices = [(one, other, rng.uniform(1, 9)) for one in names for other in rng.sample(names, 20) if other != one]
+    names = [f"C{number:03}" for number in range(200)]
+    invoices = [
+        (seller, buyer, rng.uniform(1, 9)) for seller in names for buyer in rng.sample(names, 20) if buyer != seller
+    ]
     assert all(row["invoice_loop_share"] == 0 for row in made(dict.fromkeys(names, 9), [], invoices).values())
 
 
@@ -133,7 +138,7 @@ def test_the_same_text_as_an_officer_and_as_an_address_is_no_tie():
 
 @pytest.mark.parametrize("kind", ["address", "owner"])
 def test_a_crowded_address_or_owner_ties_nobody(kind):
-    names = [f"C{at}" for at in range(40)]
+    names = [f"C{number}" for number in range(40)]
     links = [(name, kind, "incubator") for name in names]
     result = made(dict.fromkeys(names, 3), links, [("C0", "C1", 9.0)])
     assert result["C0"]["invoice_related_share"] == 0
@@ -176,8 +181,8 @@ def test_no_companies_give_no_rows():
 
 
 def test_a_chain_of_owners_of_any_length_is_walked():
-    names = [f"C{at:06}" for at in range(100_000)]
-    chain = [(one, "owner", other) for one, other in itertools.pairwise(names)] + [(names[-1], "owner", names[0])]
+    names = [f"C{number:06}" for number in range(100_000)]
+    chain = [(seller, "owner", owner) for seller, owner in itertools.pairwise(names)] + [(names[-1], "owner", names[0])]
     assert all(row["ownership_cycle"] == 1 for row in made(dict.fromkeys(names, 1), chain, None).values())
 
 
@@ -222,7 +227,7 @@ def slow(
             seen = []
             for party in {party for a, k, party in links if (a, k) == (name, kind)}:
                 others = {a for a, k, p in links if (k, p) == (kind, party)} - {name}
-                known = [staff[one] == 0 for one in others if staff[one] is not None]
+                known = [staff[company] == 0 for company in others if staff[company] is not None]
                 share = 0.0 if not others else sum(known) / len(known) if known else None
                 seen.append((len(others), -1 if share is None else share, share))
             count, _, share = max(seen, default=(None, None, None))

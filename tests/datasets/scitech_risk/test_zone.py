@@ -37,16 +37,16 @@ def result(frame: pl.DataFrame, flag: pl.Expr) -> float:
 
 
 def test_the_same_seed_gives_the_same_zone_and_another_seed_another():
-    one, same, other = simulate_zone(300, 3), simulate_zone(300, 3), simulate_zone(300, 4)
-    assert all(one[name].equals(same[name]) for name in schema.FILES)
-    assert not one["companies"].equals(other["companies"])
+    first, same, other = simulate_zone(300, 3), simulate_zone(300, 3), simulate_zone(300, 4)
+    assert all(first[name].equals(same[name]) for name in schema.FILES)
+    assert not first["companies"].equals(other["companies"])
 
 
 def test_blocks_one_below_the_other_are_the_zone():
-    parts = list(simulate_blocks(BLOCK_SIZE + 500, 5))
-    assert [part["companies"].height for part in parts] == [BLOCK_SIZE, 500]
+    blocks = list(simulate_blocks(BLOCK_SIZE + 500, 5))
+    assert [block["companies"].height for block in blocks] == [BLOCK_SIZE, 500]
     complete = simulate_zone(BLOCK_SIZE + 500, 5)
-    assert all(pl.concat([part[name] for part in parts]).equals(complete[name]) for name in schema.FILES)
+    assert all(pl.concat([block[name] for block in blocks]).equals(complete[name]) for name in schema.FILES)
 
 
 @pytest.mark.parametrize("companies", [1, 2, 3, 9, 50, 400])
@@ -164,7 +164,8 @@ def test_the_better_shells_hide_the_fewer_marks_they_bear():
     for hiding in (0.0, 0.5, 1.0):
         frame = reader.build_register(dict(simulate_zone(8_000, 2, hiding)), simulated=True).frame.filter(is_shell=1)
         flags = {
-            name: pl.col(name) == 0 if name == "insured_staff" else pl.col(name) >= at for name, at in marks.items()
+            name: pl.col(name) == 0 if name == "insured_staff" else pl.col(name) >= threshold
+            for name, threshold in marks.items()
         }
         rates.append([result(frame, flag) for flag in flags.values()])
     for open_, half, hidden in zip(*rates, strict=True):
@@ -186,7 +187,7 @@ def test_a_month_later_the_same_companies_have_one_month_more(tmp_path):
     assert 0 < len(before - after) < 60
     assert later["companies"]["as_of"].unique().to_list() == ["2026-07"]
     stayed = list(before & after)
-    past, more = (part["history"].filter(pl.col("company_id").is_in(stayed)) for part in (now, later))
+    past, more = (zone["history"].filter(pl.col("company_id").is_in(stayed)) for zone in (now, later))
     assert more.filter(pl.col("month") < "2026-07").equals(past)
     assert more.height == past.height + len(stayed)
     gone = now["companies"].filter(pl.col("company_id").is_in(list(before - after)))

@@ -70,13 +70,13 @@ def bigtiff(images: list[dict[int, tuple[int, list[int] | bytes]]], body: bytes 
             raw = values if isinstance(values, bytes) else struct.pack(f"<{len(values)}{width}", *values)
             count = len(values) // 2 if kind == RATIONAL else len(values)
             if len(raw) > 8:
-                place = len(data)
+                offset = len(data)
                 data += raw
-                raw = struct.pack("<Q", place)
+                raw = struct.pack("<Q", offset)
             entries += struct.pack("<HHQ", tag, kind, count) + raw.ljust(8, b"\0")
-        at = len(data)
-        first = first or at
-        data[link : link + 8] = struct.pack("<Q", at)
+        offset = len(data)
+        first = first or offset
+        data[link : link + 8] = struct.pack("<Q", offset)
         data += struct.pack("<Q", len(tags)) + entries + bytes(8)
         link = len(data) - 8
     if loop:
@@ -92,12 +92,12 @@ def tiled(pixels: np.ndarray, tile: int = 128, levels: int = 2, mpp: float | Non
         offsets, counts = [], []
         for y in range(0, height, tile):
             for x in range(0, width, tile):
-                part = np.pad(
+                tile_pixels = np.pad(
                     pixels[y : y + tile, x : x + tile],
                     ((0, max(0, y + tile - height)), (0, max(0, x + tile - width)), (0, 0)),
                     mode="edge",
                 )
-                stored = jpeg(part)
+                stored = jpeg(tile_pixels)
                 offsets.append(16 + len(body))
                 counts.append(len(stored))
                 body += stored
@@ -127,8 +127,10 @@ def kfb(pixels: np.ndarray, tile: int = 128, mpp: float = 0.5, power: int = 20, 
         height, width = pixels.shape[:2]
         for y in range(0, height, tile):
             for x in range(0, width, tile):
-                part = pixels[y : y + tile, x : x + tile]
-                tiles.append(writers.KfbTile(number, x, y, part.shape[1], part.shape[0], jpeg(part)))
+                tile_pixels = pixels[y : y + tile, x : x + tile]
+                tiles.append(
+                    writers.KfbTile(number, x, y, tile_pixels.shape[1], tile_pixels.shape[0], jpeg(tile_pixels))
+                )
         pixels = pixels[: height // 2 * 2, : width // 2 * 2].reshape(height // 2, 2, width // 2, 2, 3)
         pixels = pixels.mean((1, 3)).round().astype(np.uint8)
     return writers.build_kfb(tiles, size, tile, mpp, power)

@@ -18,8 +18,8 @@ def store(tmp_path):
     return tmp_path / "store"
 
 
-def same_pixels(one, other):
-    with open_slide(one) as first, open_slide(other) as second:
+def same_pixels(original, stripped):
+    with open_slide(original) as first, open_slide(stripped) as second:
         assert first.metadata == second.metadata
         for level in range(len(first.metadata.levels)):
             np.testing.assert_array_equal(
@@ -94,8 +94,8 @@ def test_a_tiffs_words_are_gone_and_a_made_up_slide_still_says_so(tmp_path, stor
     same_pixels_of_one_level(named, store / "a.tif")
 
 
-def same_pixels_of_one_level(one, other):
-    with open_slide(one) as first, open_slide(other) as second:
+def same_pixels_of_one_level(original, stripped):
+    with open_slide(original) as first, open_slide(stripped) as second:
         np.testing.assert_array_equal(first.read(0, 0, (64, 64)), second.read(0, 0, (64, 64)))
 
 

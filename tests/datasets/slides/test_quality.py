@@ -13,7 +13,7 @@ from tests.datasets.slides.slide_files import CMU
 def tiles():
     with open_slide(CMU) as slide:
         covered = tiling.tile_grid(slide.metadata, tissue.find_tissue(slide))
-        return np.concatenate([part for _, part in tiling.read_tiles(slide, covered, 16)])
+        return np.concatenate([batch for _, batch in tiling.read_tiles(slide, covered, 16)])
 
 
 def blurred(tiles, radius):

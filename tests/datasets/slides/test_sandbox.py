@@ -80,8 +80,8 @@ def test_the_process_ends_with_the_slide():
 @given(st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(1, 255)), min_size=1, max_size=200))
 def test_flipped_bytes_never_break_the_parent(tmp_path, flips):
     data = bytearray(CMU.read_bytes())
-    for place, by in flips:
-        data[int(place * len(data))] ^= by
+    for position, by in flips:
+        data[int(position * len(data))] ^= by
     (tmp_path / "flipped.svs").write_bytes(data)
     bounds = replace(SANDBOX_LIMITS, wall_seconds=20.0, cpu_seconds=10)
     with suppress(SlideError), sandbox.open_slide(tmp_path / "flipped.svs", sandbox_limits=bounds) as slide:

@@ -234,8 +234,8 @@ def test_dicom_sequences_without_end_are_refused(tmp_path):
     nested = (
         struct.pack("<HH2sHI", 0x40, 0x555, b"SQ", 0, 0xFFFFFFFF) + struct.pack("<HHI", 0xFFFE, 0xE000, 0xFFFFFFFF)
     ) * 5_000
-    at = data.index(struct.pack("<HH", 8, 8))
-    path.write_bytes(data[:at] + nested + data[at:])
+    offset = data.index(struct.pack("<HH", 8, 8))
+    path.write_bytes(data[:offset] + nested + data[offset:])
     assert refused(path) == ("too_many",)
 
 
@@ -323,8 +323,8 @@ def test_an_mrxs_without_its_parts_is_refused(mrxs, tmp_path):
 def test_a_check_answers_or_refuses_whatever_bytes_are_flipped(tmp_path, kind, flips, in_head):
     data = bytearray(SMALL[kind] if kind in SMALL else dicom(tmp_path, "whole").read_bytes())
     span = min(300, len(data)) if in_head else len(data)
-    for place, by in flips:
-        data[int(place * span)] ^= by
+    for position, by in flips:
+        data[int(position * span)] ^= by
     (tmp_path / "flipped").write_bytes(data)
     try:
         check_slide(tmp_path / "flipped")

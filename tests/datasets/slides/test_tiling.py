@@ -26,8 +26,8 @@ def from_pixels(pixels, mpp=(0.5, 0.5)):
 
     def read(x, y, size, level):
         padded = np.full((size[1], size[0], 3), 255, np.uint8)
-        part = pixels[max(y, 0) : y + size[1], max(x, 0) : x + size[0]]
-        padded[: part.shape[0], : part.shape[1]] = part
+        region = pixels[max(y, 0) : y + size[1], max(x, 0) : x + size[0]]
+        padded[: region.shape[0], : region.shape[1]] = region
         return padded
 
     return Slide(SlideMetadata("array", (Level(width, height, 1.0),), mpp), read, lambda: None)
@@ -107,8 +107,8 @@ def test_a_grid_covers_every_stained_place_once(width, height, mpp, tile, seed):
     assert len({tuple(cell) for cell in tiles.cells}) == len(tiles)
     assert np.abs(tiles.positions - tiles.cells * size).max(initial=0) <= 0.5
     for row, column in np.argwhere(mask):
-        place = ((np.array([column, row]) + 0.5) * result.downsample / size).astype(int)
-        assert tuple(place) in {tuple(cell) for cell in tiles.cells}
+        expected_cell = ((np.array([column, row]) + 0.5) * result.downsample / size).astype(int)
+        assert tuple(expected_cell) in {tuple(cell) for cell in tiles.cells}
 
 
 def test_without_a_scale_or_with_too_coarse_a_one_there_are_no_tiles():

@@ -95,10 +95,10 @@ def test_one_answer_and_a_batch_agree_to_the_yuan(applicants, name, consent):
     x = encode(frame, INPUTS)
     batch = decider.decide_batch(frame, score(x), consent=consent).to_dicts()
     for i, values in enumerate(applicants):
-        one = decider.decide(values, score(x[i : i + 1]), consent=consent)
-        ledger, row = one["ledger"], batch[i]
+        single = decider.decide(values, score(x[i : i + 1]), consent=consent)
+        ledger, row = single["ledger"], batch[i]
         assert [row[key] for key in ("decision", "limit", "indicative_limit", "grade")] == [
-            one[key] for key in ("decision", "limit", "indicative_limit", "grade")
+            single[key] for key in ("decision", "limit", "indicative_limit", "grade")
         ]
         assert (row["base_limit"], row["binding"], row["uplift"]) == (
             ledger["base_limit"], ledger["binding"], ledger["uplift"],
@@ -107,7 +107,7 @@ def test_one_answer_and_a_batch_agree_to_the_yuan(applicants, name, consent):
         assert row["conduct"] == ledger["conduct"]["code"]
         assert {f"bound_{bound['code']}": bound["amount"] for bound in ledger["bounds"]}.items() <= row.items()
         assert row["caps_applied"].split(";") == [cap["code"] for cap in ledger["caps"] if cap["applied"]] or [""]
-        referral = list(dict.fromkeys(reason["code"] for reason in one["referral"]))
+        referral = list(dict.fromkeys(reason["code"] for reason in single["referral"]))
         assert row["referral"] == ";".join(referral)
 
 
@@ -205,11 +205,12 @@ def test_consent_withdrawn_takes_the_uplift_and_nothing_else():
 def test_what_would_raise_the_limit_does_raise_it():
     answer = ask(SOUND)
     assert answer["raises"]
-    assert [one["gain"] for one in answer["raises"]] == sorted((one["gain"] for one in answer["raises"]), reverse=True)
-    for one in answer["raises"]:
-        after = ask(SOUND | {one["indicator"]: one["to"]})
-        assert after["indicative_limit"] == one["limit"] == answer["indicative_limit"] + one["gain"]
-        assert one["gain"] > 0
+    gains = [improvement["gain"] for improvement in answer["raises"]]
+    assert gains == sorted(gains, reverse=True)
+    for improvement in answer["raises"]:
+        after = ask(SOUND | {improvement["indicator"]: improvement["to"]})
+        assert after["indicative_limit"] == improvement["limit"] == answer["indicative_limit"] + improvement["gain"]
+        assert improvement["gain"] > 0
 
 
 @settings(max_examples=60)
@@ -228,7 +229,7 @@ def test_a_raise_is_what_the_changed_applicant_would_be_answered_and_none_is_lef
         approves = now["decision"] == "refer" and then["decision"] == "approve"
         if gain > 0 or (approves and gain == 0):
             expected[action.indicator] = gain
-    assert {one["indicator"]: one["gain"] for one in now["raises"]} == expected
+    assert {improvement["indicator"]: improvement["gain"] for improvement in now["raises"]} == expected
 
 
 def test_all_raises_are_scored_in_one_call():
@@ -253,15 +254,15 @@ def test_nothing_missing_and_nothing_at_its_end_is_offered_as_a_raise():
 def test_a_raise_that_earns_an_approval_says_so():
     answer = ask(SOUND | {"declared_income": 18_000.0})
     assert answer["decision"] == "refer"
-    (income,) = [one for one in answer["raises"] if one["indicator"] == "declared_income"]
+    (income,) = [item for item in answer["raises"] if item["indicator"] == "declared_income"]
     assert income["decision"] == "approve"
     assert income["en"].endswith("and approved.")
 
 
 def test_an_applicant_who_asked_for_a_person_is_promised_no_approval():
     answer = ask(SOUND | {"declared_income": 18_000.0}, human_requested=True)
-    assert {one["decision"] for one in answer["raises"]} == {"refer"}
-    assert not any("approved" in one["en"] for one in answer["raises"])
+    assert {item["decision"] for item in answer["raises"]} == {"refer"}
+    assert not any("approved" in item["en"] for item in answer["raises"])
 
 
 def test_without_a_score_nothing_is_said_of_raises():

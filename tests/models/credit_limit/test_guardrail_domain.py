@@ -34,8 +34,8 @@ def caught(name, bad, formula=CreditLimitFormula):
     """The rail's counterexample, worked out again with the float formula: (first, second)."""
     verdict = prove(RAIL[name], bad, build_domain(formula))
     assert verdict.proved is False, str(verdict)
-    found = verdict.counterexample
-    case = Scenario(formula(bad), found.baseline_inputs, found.variant_inputs)
+    counterexample = verdict.counterexample
+    case = Scenario(formula(bad), counterexample.baseline_inputs, counterexample.variant_inputs)
     assert RAIL[name].is_violated(case, 0.0)
     return case.baseline, case.variant
 
@@ -79,8 +79,8 @@ def test_a_formula_without_affordability_after_the_uplift_is_caught():
         def caps(self, base, bounds):
             return {code: cap for code, cap in super().caps(base, bounds).items() if code != "affordability"}
 
-    (found, _) = caught("affordability_binds_after_uplift", policy(), Careless)
-    assert found.limit > found.bounds["affordability"][0]
+    (lifted, _) = caught("affordability_binds_after_uplift", policy(), Careless)
+    assert lifted.limit > lifted.bounds["affordability"][0]
 
 
 def test_a_formula_that_punishes_conduct_is_caught():
@@ -90,8 +90,8 @@ def test_a_formula_that_punishes_conduct_is_caught():
             m = self.one + ops.number(0.2) * ops.minimum((score - ops.number(80.0)) / ops.number(30.0), self.one)
             return ops.where(any_of(ops, unlifted.values()), self.one, m)
 
-    (found, _) = caught("conduct_only_helps", policy(), Stern)
-    assert found.limit < found.base
+    (penalised, _) = caught("conduct_only_helps", policy(), Stern)
+    assert penalised.limit < penalised.base
 
 
 def test_a_formula_that_lets_conduct_decide_is_caught():

@@ -49,12 +49,12 @@ SOUND = dict.fromkeys(FORMULA_INPUTS, MISSING) | {
 }  # fmt: skip
 
 
-def work(policy, household):
+def evaluate(policy, household):
     return CreditLimitFormula(policy).evaluate(household)
 
 
 def test_a_limit_worked_out_by_hand():
-    result = work(HOUSEHOLD, SOUND)
+    result = evaluate(HOUSEHOLD, SOUND)
     rate = (0.0525 + 0.02) / 12
     affordable = (0.5 * 120_000 * 0.85 / 12 - 500) * (1 - (1 + rate) ** -36) / rate
     risk = 2_400 * 0.95 / (0.02 * 0.60 * 0.75)  # factor halfway between 1.00 at 0.30 and 0.90 at 0.60
@@ -70,15 +70,15 @@ def test_a_limit_worked_out_by_hand():
 
 
 @given(HOUSEHOLDS, POLICIES, MONEY, MONEY)
-def test_more_income_never_lowers_the_limit_nor_costs_an_approval(household, policy, one, other):
-    less, more = (work(policy, household | {"declared_income": income}) for income in sorted((one, other)))
+def test_more_income_never_lowers_the_limit_nor_costs_an_approval(household, policy, first, second):
+    less, more = (evaluate(policy, household | {"declared_income": income}) for income in sorted((first, second)))
     assert more.limit >= less.limit
     assert less.referred or not more.referred
 
 
 @given(HOUSEHOLDS, POLICIES, PD, PD)
-def test_a_higher_pd_never_raises_the_limit_nor_earns_an_approval(household, policy, one, other):
-    better, worse = (work(policy, household | {"pd": pd}) for pd in sorted((one, other)))
+def test_a_higher_pd_never_raises_the_limit_nor_earns_an_approval(household, policy, first, second):
+    better, worse = (evaluate(policy, household | {"pd": pd}) for pd in sorted((first, second)))
     assert worse.limit <= better.limit
     assert worse.referred or not better.referred
 
@@ -87,19 +87,19 @@ def test_a_higher_pd_never_raises_the_limit_nor_earns_an_approval(household, pol
 @given(HOUSEHOLDS, POLICIES, st.data())
 def test_more_debt_or_more_use_of_lines_never_raises_the_limit(name, household, policy, data):
     less, more = sorted((data.draw(RANGES[name]), data.draw(RANGES[name])))
-    assert work(policy, household | {name: more}).limit <= work(policy, household | {name: less}).limit
+    assert evaluate(policy, household | {name: more}).limit <= evaluate(policy, household | {name: less}).limit
 
 
 @pytest.mark.parametrize("name", ASSETS)
 @given(HOUSEHOLDS, MONEY, MONEY)
-def test_more_of_an_asset_never_lowers_a_limit_that_assets_back(name, household, one, other):
-    less, more = (work(PLEDGED, household | {name: value}) for value in sorted((one, other)))
+def test_more_of_an_asset_never_lowers_a_limit_that_assets_back(name, household, first, second):
+    less, more = (evaluate(PLEDGED, household | {name: value}) for value in sorted((first, second)))
     assert more.limit >= less.limit
 
 
 @given(HOUSEHOLDS, POLICIES)
 def test_affordability_binds_after_the_uplift_and_every_cap_holds(household, policy):
-    result = work(policy, household)
+    result = evaluate(policy, household)
     affordable, known = result.bounds["affordability"]
     assert not known or result.limit <= affordable
     assert result.limit <= min(policy.product.legal_cap, result.base + policy.conduct.cap)
@@ -108,7 +108,7 @@ def test_affordability_binds_after_the_uplift_and_every_cap_holds(household, pol
 
 @given(HOUSEHOLDS, POLICIES)
 def test_good_conduct_can_only_help(household, policy):
-    read, unread = work(policy, household), work(policy, household | {"consent": 0.0})
+    read, unread = evaluate(policy, household), evaluate(policy, household | {"consent": 0.0})
     assert 1 <= read.multiplier <= 1 + policy.conduct.u
     assert read.limit >= unread.limit
 
@@ -117,7 +117,7 @@ def test_good_conduct_can_only_help(household, policy):
 @given(HOUSEHOLDS, st.data())
 def test_better_conduct_never_lowers_the_limit(name, household, data):
     less, more = sorted((data.draw(RANGES[name]), data.draw(RANGES[name])))
-    assert work(HOUSEHOLD, household | {name: more}).limit >= work(HOUSEHOLD, household | {name: less}).limit
+    assert evaluate(HOUSEHOLD, household | {name: more}).limit >= evaluate(HOUSEHOLD, household | {name: less}).limit
 
 
 SILENT = [
@@ -133,8 +133,8 @@ SILENT = [
 
 @pytest.mark.parametrize(("why", "change"), SILENT, ids=[f"{why}-{i}" for i, (why, _) in enumerate(SILENT)])
 def test_conduct_that_may_not_count_leaves_the_multiplier_at_one_and_the_decision_alone(why, change):
-    result = work(HOUSEHOLD, SOUND | change)
-    assert work(HOUSEHOLD, SOUND).multiplier > 1
+    result = evaluate(HOUSEHOLD, SOUND | change)
+    assert evaluate(HOUSEHOLD, SOUND).multiplier > 1
     assert result.multiplier == 1
     assert next(code for code, flag in result.no_uplift_reasons.items() if flag) == why
     assert not result.referred
@@ -142,7 +142,7 @@ def test_conduct_that_may_not_count_leaves_the_multiplier_at_one_and_the_decisio
 
 @given(HOUSEHOLDS, POLICIES)
 def test_consent_to_moral_data_never_changes_the_decision(household, policy):
-    given_, withheld = (work(policy, household | {"consent": consent}) for consent in (1.0, 0.0))
+    given_, withheld = (evaluate(policy, household | {"consent": consent}) for consent in (1.0, 0.0))
     assert given_.referred == withheld.referred
 
 
@@ -159,26 +159,26 @@ def test_consent_to_moral_data_never_changes_the_decision(household, policy):
     ],
 )
 def test_what_a_machine_may_not_decide_goes_to_a_person_with_an_indicative_limit(code, change):
-    result = work(HOUSEHOLD, SOUND | change)
+    result = evaluate(HOUSEHOLD, SOUND | change)
     assert [name for name, flag in result.referral_reasons.items() if flag] == [code]
     assert result.referred
     assert result.limit >= 0
 
 
 def test_without_income_the_limit_is_indicated_by_the_other_bounds():
-    result = work(HOUSEHOLD, SOUND | {"declared_income": MISSING})
+    result = evaluate(HOUSEHOLD, SOUND | {"declared_income": MISSING})
     assert result.base == result.bounds["risk_budget"][0]
 
 
 @given(HOUSEHOLDS, POLICIES)
 def test_an_approved_limit_is_no_smaller_than_the_minimum(household, policy):
-    result = work(policy, household)
+    result = evaluate(policy, household)
     assert result.referred or result.limit >= policy.product.minimum
 
 
 @given(HOUSEHOLDS, POLICIES)
 def test_rounding_takes_less_than_a_step_and_never_adds(household, policy):
-    result = work(policy, household)
+    result = evaluate(policy, household)
     assert 0 <= result.unrounded - result.limit < policy.product.rounding
     assert result.limit % policy.product.rounding == 0
 
@@ -190,11 +190,11 @@ def test_arrays_and_floats_agree_to_the_last_bit(households, policy):
     with np.errstate(invalid="ignore"):
         batch = CreditLimitFormula(policy, ArrayOps).evaluate(arrays)
     for i, household in enumerate(households):
-        one = work(policy, household)
+        single = evaluate(policy, household)
         assert (batch.limit[i], batch.unrounded[i], batch.base[i], batch.multiplier[i]) == (
-            one.limit,
-            one.unrounded,
-            one.base,
-            one.multiplier,
+            single.limit,
+            single.unrounded,
+            single.base,
+            single.multiplier,
         )
-        assert bool(batch.referred[i]) == one.referred
+        assert bool(batch.referred[i]) == single.referred

@@ -60,10 +60,10 @@ def test_each_class_keeps_its_promise(seed, alpha):
     logits = rng.normal(size=(9_000, 3)) + 1.5 * np.eye(3)[labels]
     probabilities = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
     sets = ConformalClassifier.fit(probabilities[:4_500], labels[:4_500], alpha).prediction_sets(probabilities[4_500:])
-    for place in range(3):
-        holdout = labels[4_500:] == place
-        noise = np.sqrt(alpha / holdout.sum() + alpha / (labels[:4_500] == place).sum())  # of both halves
-        assert sets[holdout, place].mean() >= 1 - alpha - 4 * noise
+    for label in range(3):
+        holdout = labels[4_500:] == label
+        noise = np.sqrt(alpha / holdout.sum() + alpha / (labels[:4_500] == label).sum())  # of both halves
+        assert sets[holdout, label].mean() >= 1 - alpha - 4 * noise
 
 
 def test_a_class_too_rare_for_a_promise_is_always_possible():

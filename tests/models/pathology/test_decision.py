@@ -54,8 +54,8 @@ def card(**changes):
 
 def table(n=40, unfit=(), far=(), logits=None):
     reasons = np.full(n, "", "<U8")
-    for at in unfit:
-        reasons[at] = "focus"
+    for index in unfit:
+        reasons[index] = "focus"
     distance = np.full(n, 0.1, np.float32)
     distance[list(far)] = 0.9
     return TileTable(

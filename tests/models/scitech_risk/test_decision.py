@@ -64,24 +64,24 @@ def test_one_answer_and_a_batch_agree_to_the_yuan(companies):
     x = encode(many_rows, INPUTS)
     batch = DECIDER.decide_batch(many_rows, score(x)).to_dicts()
     for i, values in enumerate(companies):
-        one, row = DECIDER.decide(values, score(x[i : i + 1])), batch[i]
+        single, row = DECIDER.decide(values, score(x[i : i + 1])), batch[i]
         for key in ("decision", "limit", "indicative_limit", "grade"):
-            assert row[key] == one[key]
-        output, ledger = one["innovation"], one["ledger"]
+            assert row[key] == single[key]
+        output, ledger = single["innovation"], single["ledger"]
         assert [row[key] for key in ("innovation", "innovation_low", "stage")] == [
             output[key] for key in ("score", "low", "stage")
         ]
-        assert (row["gate"], row["gate_points"]) == (one["gate"]["verdict"], one["gate"]["points"])
-        assert row["evidence"] == codes(one["gate"]["evidence"])
-        assert row["warnings"] == codes(one["warnings"])
-        assert row["referral"] == codes(one["referral"])
+        assert (row["gate"], row["gate_points"]) == (single["gate"]["verdict"], single["gate"]["points"])
+        assert row["evidence"] == codes(single["gate"]["evidence"])
+        assert row["warnings"] == codes(single["warnings"])
+        assert row["referral"] == codes(single["referral"])
         assert {f"bound_{bound['code']}": bound["amount"] for bound in ledger["bounds"]}.items() <= row.items()
         assert (row["binding"], row["base_limit"]) == (ledger["binding"], ledger["base_limit"])
         assert row["rounding"] == ledger["rounding"]["amount"]
 
 
 def codes(result):
-    return ";".join(one["code"] for one in result)
+    return ";".join(item["code"] for item in result)
 
 
 @given(COMPANIES)
@@ -118,7 +118,7 @@ def test_every_sentence_is_written_in_both_languages(values):
         assert "{" not in en + zh
         assert "None" not in en + zh
         assert "nan" not in en + zh
-    assert all(one["en"] and one["zh"] for one in answer["missing"])
+    assert all(item["en"] and item["zh"] for item in answer["missing"])
 
 
 def test_an_approval_gives_its_limit_grade_innovation_and_ledger():
@@ -139,7 +139,7 @@ def test_a_shell_is_blocked_with_its_evidence_and_is_lent_nothing():
     answer = ask(SHELL)
     assert (answer["decision"], answer["limit"], answer["indicative_limit"]) == ("refer", 0, 0)
     assert answer["gate"]["verdict"] == "block"
-    evidence = {one["code"]: one for one in answer["gate"]["evidence"]}
+    evidence = {item["code"]: item for item in answer["gate"]["evidence"]}
     assert set(evidence) == {"no_insured_staff", "zero_filings", "invoice_loop"}
     assert evidence["invoice_loop"]["en"].endswith("The loop: A > B > A.")
     assert evidence["invoice_loop"]["zh"].endswith("循环路径：A > B > A。")
@@ -184,7 +184,7 @@ def test_a_company_of_whom_nothing_is_known_gets_no_grade_and_every_lack_is_told
     assert set(answer["gate"]["unknown"]) == {*EVIDENCE, "insured_staff"}
     assert answer["gate"]["en"].startswith("Only 0 of ")
     assert (answer["innovation"]["score"], answer["innovation"]["stage"]) == (None, None)
-    assert {one["indicator"] for one in answer["missing"]} == {c.name for c in STATED if c.kind != "text"}
+    assert {item["indicator"] for item in answer["missing"]} == {c.name for c in STATED if c.kind != "text"}
     assert [bound["lacks"] for bound in answer["ledger"]["bounds"][:2]] == [
         ["operating_cash_flow", "debt_service"], ["revenue"],
     ]  # fmt: skip
@@ -209,19 +209,19 @@ def test_a_company_with_all_ratios_missing_is_told_what_is_missing():
     parts = ("revenue", "total_assets", "current_liabilities", "interest_expense")
     answer = ask(SOUND | dict.fromkeys(parts))
     assert answer["decision"] == "refer"
-    assert set(parts) <= {one["indicator"] for one in answer["missing"]}
+    assert set(parts) <= {item["indicator"] for item in answer["missing"]}
     assert "lacks_revenue_multiple" in [reason["code"] for reason in answer["referral"]]
 
 
 def test_an_owner_cycle_is_reviewed_because_the_owner_cannot_be_determined():
     answer = ask(SOUND | {"ownership_cycle": 1})
     assert answer["gate"]["verdict"] == "review"
-    assert [one["code"] for one in answer["gate"]["evidence"]] == ["ownership_cycle"]
+    assert [item["code"] for item in answer["gate"]["evidence"]] == ["ownership_cycle"]
     assert "ultimate owner cannot be determined" in answer["gate"]["evidence"][0]["en"]
 
 
 def test_the_graver_of_two_warnings_is_told_instead_of_the_milder():
-    assert [one["code"] for one in ask(SOUND | {"overdue_days_6m": 5})["warnings"]] == ["overdue"]
+    assert [warning["code"] for warning in ask(SOUND | {"overdue_days_6m": 5})["warnings"]] == ["overdue"]
     (act,) = ask(SOUND | {"overdue_days_6m": 45})["warnings"]
     assert (act["code"], act["severity"], act["value"]) == ("overdue_30_days", "act", 45)
     assert "45 days" in act["en"]
@@ -231,7 +231,7 @@ def test_a_warning_that_asks_for_an_act_sends_to_a_person():
     watched, acted = ask(SOUND | {"overdue_days_6m": 5}), ask(SOUND | {"overdue_days_6m": 45})
     assert watched["decision"] == "approve"
     assert (acted["decision"], acted["limit"]) == ("refer", None)
-    assert [one["code"] for one in acted["referral"]] == ["warning_act"]
+    assert [reason["code"] for reason in acted["referral"]] == ["warning_act"]
 
 
 @pytest.mark.parametrize(
@@ -241,18 +241,18 @@ def test_a_warning_that_asks_for_an_act_sends_to_a_person():
 def test_books_that_cannot_be_right_go_to_a_person(change):
     answer = ask(SOUND | change)
     assert answer["decision"] == "refer"
-    assert "books_unsound" in [one["code"] for one in answer["referral"]]
+    assert "books_unsound" in [reason["code"] for reason in answer["referral"]]
 
 
 def test_a_ratio_that_zero_assets_leave_unmade_is_told_as_missing():
-    output = {one["indicator"] for one in ask(SOUND | {"total_assets": 0})["missing"]}
+    output = {item["indicator"] for item in ask(SOUND | {"total_assets": 0})["missing"]}
     assert {"debt_ratio", "asset_turnover"} <= output
 
 
 def test_leaving_out_what_would_ask_for_an_act_goes_to_a_person():
     bad, silent = ask(SOUND | {"enforcement_cases": 3}), ask(SOUND | {"enforcement_cases": None})
-    assert [one["code"] for one in bad["referral"]] == ["warning_act"]
-    assert [one["code"] for one in silent["referral"]] == ["warning_unknown"]
+    assert [reason["code"] for reason in bad["referral"]] == ["warning_act"]
+    assert [reason["code"] for reason in silent["referral"]] == ["warning_unknown"]
     assert silent["decision"] == "refer"
 
 
@@ -270,7 +270,7 @@ def test_what_is_unknown_of_innovation_earns_nothing_toward_the_limit():
 
 def test_the_parts_of_the_innovation_score_make_the_whole():
     output = ask(SOUND)["innovation"]
-    complete = sum(part["score"] * part["weight"] for part in output["parts"])
+    complete = sum(component["score"] * component["weight"] for component in output["parts"])
     assert complete == pytest.approx(output["score"], abs=0.1)
 
 

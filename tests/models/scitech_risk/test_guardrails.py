@@ -25,10 +25,10 @@ def caught(name, bad, formula=CompanyLimitFormula):
     """The rail's counterexample, worked out again with the float formula: (first, second)."""
     verdict = prove(RAIL[name], bad, build_domain(formula))
     assert verdict.proved is False, str(verdict)
-    found = verdict.counterexample
-    case = Scenario(formula(bad), found.baseline_inputs, found.variant_inputs)
+    counterexample = verdict.counterexample
+    case = Scenario(formula(bad), counterexample.baseline_inputs, counterexample.variant_inputs)
     assert RAIL[name].is_violated(case, 0.0)
-    assert "RMB" in found.en or "points" in found.en
+    assert "RMB" in counterexample.en or "points" in counterexample.en
     return case.baseline, case.variant
 
 
@@ -117,8 +117,8 @@ def test_a_formula_by_which_silence_helps_is_caught():
         def score_indicator(self, indicator, value):
             return self.ops.where(self.ops.is_known(value), super().score_indicator(indicator, value), self.one)
 
-    told, silent = caught("leaving_out_never_helps", policy(), Trusting)
-    assert silent.limit > told.limit
+    disclosed, silent = caught("leaving_out_never_helps", policy(), Trusting)
+    assert silent.limit > disclosed.limit
 
 
 def test_a_formula_that_takes_a_missing_cash_flow_for_a_good_one_is_caught():

@@ -16,7 +16,7 @@ POLICIES = st.sampled_from((POLICY, SBA))
 FORMULAS = {policy.name: CompanyLimitFormula(policy) for policy in (POLICY, SBA)}
 
 
-def work(company, policy=POLICY):
+def evaluate(company, policy=POLICY):
     return FORMULAS[policy.name].evaluate(company)
 
 
@@ -25,12 +25,14 @@ def in_order(data, name):
 
 
 def test_a_limit_worked_out_by_hand():
-    result = work(NUMBERS | {"patent_value": 2_000.0})
+    result = evaluate(NUMBERS | {"patent_value": 2_000.0})
     room = 6_000_000 / 1.30 - 1_500_000
     covered = room / 12 * annuity_factor(0.065, 36)
     low = result.innovation.low[:4]
     parts = [(0.5e6, 0.30), (4.5e6, 0.25), (15e6, 0.20), (20e6, 0.15)]  # 40 million in four stages
-    revenue = sum(part * multiple * (1 + 0.5 * score / 100) for (part, multiple), score in zip(parts, low, strict=True))
+    revenue = sum(
+        tranche * multiple * (1 + 0.5 * score / 100) for (tranche, multiple), score in zip(parts, low, strict=True)
+    )
     backing = 3_000_000 + 0.30 * 20_000_000 + 0.20 * 2_000_000
     risk = 50_000 / (0.02 * 0.60 * 0.75)
     amounts = {code: amount for code, (amount, _) in result.bounds.items()}
@@ -50,7 +52,7 @@ def test_an_innovation_score_worked_out_by_hand():
         "rd_intensity": 0.085,
         "awards": 1.0,
     }
-    result = work(only | {"revenue": 0.0})
+    result = evaluate(only | {"revenue": 0.0})
     expected = 60 / 100 * 25 / 100 * (0.085 - 0.02) / 0.13 + 25 / 100 * 15 / 100 * 0.5
     assert result.innovation.low[0] == pytest.approx(100 * expected)
     assert result.innovation.coverage[0] == pytest.approx(0.60 * 0.25 + 0.25 * 0.15 + 0.15 * 0.15)
@@ -61,20 +63,20 @@ def test_an_innovation_score_worked_out_by_hand():
 @settings(max_examples=30)
 @given(companies(quiet=True), POLICIES, st.data())
 def test_more_of_what_is_good_never_lowers_the_limit_nor_costs_an_approval(name, company, policy, data):
-    less, more = (work(company | {name: value}, policy) for value in in_order(data, name))
+    less, more = (evaluate(company | {name: value}, policy) for value in in_order(data, name))
     assert more.limit >= less.limit
     assert less.referred or not more.referred
 
 
 @given(companies(quiet=True), POLICIES, st.data())
 def test_more_debt_service_never_raises_the_limit(company, policy, data):
-    less, more = (work(company | {"debt_service": value}, policy) for value in in_order(data, "debt_service"))
+    less, more = (evaluate(company | {"debt_service": value}, policy) for value in in_order(data, "debt_service"))
     assert more.limit <= less.limit
 
 
 @given(companies(quiet=True), POLICIES, PD, PD)
-def test_a_higher_pd_never_raises_the_limit_nor_earns_an_approval(company, policy, one, other):
-    better, worse = (work(company | {"pd": pd}, policy) for pd in sorted((one, other)))
+def test_a_higher_pd_never_raises_the_limit_nor_earns_an_approval(company, policy, first, second):
+    better, worse = (evaluate(company | {"pd": pd}, policy) for pd in sorted((first, second)))
     assert worse.limit <= better.limit
     assert worse.referred or not better.referred
 
@@ -83,7 +85,7 @@ def test_a_higher_pd_never_raises_the_limit_nor_earns_an_approval(company, polic
 @settings(max_examples=40)
 @given(companies(), st.data())
 def test_more_evidence_never_raises_the_limit_nor_makes_the_verdict_milder(name, company, data):
-    less, more = (work(company | {name: value}) for value in in_order(data, name))
+    less, more = (evaluate(company | {name: value}) for value in in_order(data, name))
     assert more.limit <= less.limit
     assert more.gate.block >= less.gate.block
     assert more.gate.review >= less.gate.review
@@ -92,14 +94,14 @@ def test_more_evidence_never_raises_the_limit_nor_makes_the_verdict_milder(name,
 
 @given(companies(quiet=True), POLICIES, st.sets(st.sampled_from([n for n in INNOVATION if n != "revenue"])))
 def test_leaving_an_indicator_of_innovation_out_never_helps(company, policy, hidden):
-    output, silent = work(company, policy), work(company | dict.fromkeys(hidden, MISSING), policy)
+    output, silent = evaluate(company, policy), evaluate(company | dict.fromkeys(hidden, MISSING), policy)
     assert silent.limit <= output.limit
     assert output.referred <= silent.referred
 
 
 @given(companies(), POLICIES)
 def test_a_block_means_nothing_and_every_cap_holds(company, policy):
-    result = work(company, policy)
+    result = evaluate(company, policy)
     assert not result.gate.block or (result.limit == 0 and result.referred)
     assert 0 <= result.limit <= result.unrounded <= min(policy.product.cap, policy.product.legal_cap)
     assert result.limit % policy.product.rounding == 0
@@ -121,14 +123,14 @@ def test_a_block_means_nothing_and_every_cap_holds(company, policy):
     ],
 )
 def test_what_a_machine_may_not_decide_goes_to_a_person(code, change):
-    result = work(NUMBERS | change)
+    result = evaluate(NUMBERS | change)
     assert [name for name, flag in result.referral_reasons.items() if flag] == [code]
     assert result.referred
 
 
 def test_points_of_one_source_alone_never_block():
     records = {"insured_staff": 0.0, "invoice_to_electricity": 900.0, "abnormal_list": 1.0}
-    result = work(NUMBERS | records)
+    result = evaluate(NUMBERS | records)
     assert result.gate.points >= POLICY.gate.block
     assert result.gate.sources == 1
     assert result.gate.review
@@ -137,7 +139,7 @@ def test_points_of_one_source_alone_never_block():
 
 def test_what_cannot_be_told_is_neither_evidence_nor_clean():
     crowd = {"address_companies": 30.0, "address_empty_share": MISSING}
-    result, clean = work(NUMBERS | crowd).gate, work(NUMBERS | {"address_empty_share": MISSING}).gate
+    result, clean = evaluate(NUMBERS | crowd).gate, evaluate(NUMBERS | {"address_empty_share": MISSING}).gate
     assert result.unknown["crowded_address"]
     assert not result.holds["crowded_address"]
     assert result.known < clean.known
@@ -147,13 +149,15 @@ def test_what_cannot_be_told_is_neither_evidence_nor_clean():
 def test_a_company_on_the_edge_of_a_stage_loses_nothing_by_growing():
     for edge in (50.0, 500.0, 2_000.0, 10_000.0):
         company = NUMBERS | {"operating_cash_flow": 1e6, "patent_value": 1e6, "pd": 0.0001}
-        below, above = (work(company | {"revenue": edge + step}).bounds["revenue_multiple"][0] for step in (-0.01, 0))
+        below, above = (
+            evaluate(company | {"revenue": edge + step}).bounds["revenue_multiple"][0] for step in (-0.01, 0)
+        )
         assert above > below
 
 
 def test_without_a_certificate_data_assets_back_nothing():
     with_, without, unknown = (
-        work(NUMBERS | {"data_asset_value": 9_000.0, "data_certificate": flag}).bounds["backing"][0]
+        evaluate(NUMBERS | {"data_asset_value": 9_000.0, "data_certificate": flag}).bounds["backing"][0]
         for flag in (1.0, 0.0, MISSING)
     )
     assert with_ > without == unknown
@@ -166,10 +170,10 @@ def test_arrays_and_floats_agree_to_the_last_bit(result, policy):
     with np.errstate(invalid="ignore"):
         batch = CompanyLimitFormula(policy, ArrayOps).evaluate(arrays)
     for i, company in enumerate(result):
-        one = work(company, policy)
-        assert (batch.limit[i], batch.unrounded[i], batch.base[i]) == (one.limit, one.unrounded, one.base)
-        assert bool(batch.referred[i]) == one.referred
-        for at, low in enumerate(one.innovation.low):
-            assert np.broadcast_to(batch.innovation.low[at], len(result))[i] == low
-        assert np.broadcast_to(batch.gate.points, len(result))[i] == one.gate.points
-        assert bool(np.broadcast_to(batch.gate.block, len(result))[i]) == bool(one.gate.block)
+        single = evaluate(company, policy)
+        assert (batch.limit[i], batch.unrounded[i], batch.base[i]) == (single.limit, single.unrounded, single.base)
+        assert bool(batch.referred[i]) == single.referred
+        for stage, low in enumerate(single.innovation.low):
+            assert np.broadcast_to(batch.innovation.low[stage], len(result))[i] == low
+        assert np.broadcast_to(batch.gate.points, len(result))[i] == single.gate.points
+        assert bool(np.broadcast_to(batch.gate.block, len(result))[i]) == bool(single.gate.block)

@@ -70,8 +70,12 @@ def test_a_batch_has_the_effects_of_each_applicant(rows, line):
     points = np.array([points_of(row) for row in rows])
     effects = explainer.effects(np.array(rows), points)
     for row, total, batch in zip(rows, points, effects, strict=True):
-        one = {reason["indicator"]: reason["points"] for reason in explainer.explain(VALUES, row, float(total))}
-        assert [one.get(column.name, 0.0) for column in INPUTS] == pytest.approx(batch.tolist(), abs=1e-9)
+        points_by_indicator = {
+            reason["indicator"]: reason["points"] for reason in explainer.explain(VALUES, row, float(total))
+        }
+        assert [points_by_indicator.get(column.name, 0.0) for column in INPUTS] == pytest.approx(
+            batch.tolist(), abs=1e-9
+        )
 
 
 @given(CONTRIBUTIONS, LINES)
@@ -136,8 +140,8 @@ def test_the_codes_of_a_batch_are_those_of_each_applicant():
     explainer = Explainer(card(), 550.0)
     points = np.array([points_of(row) for row in rows])
     codes = explainer.reason_codes(explainer.effects(rows, points), 3).to_list()
-    one = [explainer.explain(VALUES, row, float(total))[:3] for row, total in zip(rows, points, strict=True)]
-    assert codes == [";".join(reason["code"] for reason in reasons) for reasons in one]
+    single_reasons = [explainer.explain(VALUES, row, float(total))[:3] for row, total in zip(rows, points, strict=True)]
+    assert codes == [";".join(reason["code"] for reason in reasons) for reasons in single_reasons]
 
 
 def test_an_indicator_without_effect_is_no_reason():

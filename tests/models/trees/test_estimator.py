@@ -69,8 +69,10 @@ def test_the_raw_score_is_the_mean_of_the_boosters(fitted):
 
 def test_the_same_seed_gives_the_same_scores_on_any_number_of_threads():
     x, y = applicants(1_000)
-    one, two = (BaggedTrees(EstimatorConfig(**SMALL, threads=threads)).fit(x, y) for threads in (1, 2))
-    assert np.array_equal(one.predict_pd(x), two.predict_pd(x))
+    single_threaded, two_threaded = (
+        BaggedTrees(EstimatorConfig(**SMALL, threads=threads)).fit(x, y) for threads in (1, 2)
+    )
+    assert np.array_equal(single_threaded.predict_pd(x), two_threaded.predict_pd(x))
 
 
 def test_probabilities_are_calibrated_on_rows_never_seen(fitted):

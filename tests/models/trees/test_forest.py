@@ -33,10 +33,10 @@ def tree_values(booster):
 def times(booster, factor):
     """The booster with all its leaves multiplied; tree sizes are left out of the text, which LightGBM allows."""
     text = [line for line in booster.model_to_string().splitlines() if not line.startswith("tree_sizes=")]
-    for at, line in enumerate(text):
+    for index, line in enumerate(text):
         name, _, values = line.partition("=")
         if name == "leaf_value":
-            text[at] = f"{name}=" + " ".join(repr(float(value) * factor) for value in values.split())
+            text[index] = f"{name}=" + " ".join(repr(float(value) * factor) for value in values.split())
     return lgb.Booster(model_str="\n".join(text) + "\n")
 
 
@@ -74,8 +74,10 @@ def test_merging_changes_no_answer_of_any_question():
         for c in leaf.conditions.values()
         if np.isfinite(c.high)
     }
-    at = np.float32(sorted(ends))
-    extra = np.concatenate([at, np.nextafter(at, np.float32(-np.inf)), np.nextafter(at, np.float32(np.inf))])
+    thresholds = np.float32(sorted(ends))
+    extra = np.concatenate(
+        [thresholds, np.nextafter(thresholds, np.float32(-np.inf)), np.nextafter(thresholds, np.float32(np.inf))]
+    )
     rows = np.repeat(extra[:, None], x.shape[1], axis=1)
     assert np.array_equal(forest.predict(rows, pred_leaf=True), booster.predict(rows, pred_leaf=True))
 

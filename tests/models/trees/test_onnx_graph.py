@@ -76,8 +76,8 @@ def edge_rows(forest, x, seed=0):
     """Rows in which each threshold of each feature occurs, and the float32 to either side of it."""
     rng = np.random.default_rng(seed)
     rows = []
-    for feature, at in thresholds(forest).items():
-        values = at_and_beside(at)
+    for feature, edges in thresholds(forest).items():
+        values = at_and_beside(edges)
         some = x[rng.integers(0, len(x), len(values))].copy()
         some[:, feature] = values
         rows.append(some)
@@ -91,8 +91,8 @@ def strange_rows(forest, n=2000, seed=0):
     requested = thresholds(forest)
     columns = []
     for feature in range(forest.num_feature()):
-        at = requested.get(feature, np.float32([]))
-        columns.append(rng.choice(np.concatenate([odd, at_and_beside(at)]), n))
+        edges = requested.get(feature, np.float32([]))
+        columns.append(rng.choice(np.concatenate([odd, at_and_beside(edges)]), n))
     return np.stack(columns, axis=1)
 
 
@@ -132,10 +132,10 @@ def test_score_and_reasons_are_lightgbms_on_missing_infinite_and_unseen_values(g
 
 def test_the_score_is_the_same_whether_reasons_are_wanted_or_not(grown):
     _, graph, x = grown
-    *wanted, contributions = ask(graph, x[:257], reasons=True)
+    *with_reasons, contributions = ask(graph, x[:257], reasons=True)
     *alone, none = ask(graph, x[:257], reasons=False)
-    for one, other in zip(wanted, alone, strict=True):
-        assert np.array_equal(one, other)
+    for expected, actual in zip(with_reasons, alone, strict=True):
+        assert np.array_equal(expected, actual)
     assert contributions.shape == (257, x.shape[1])
     assert none.shape == (0, x.shape[1])
 
@@ -143,9 +143,9 @@ def test_the_score_is_the_same_whether_reasons_are_wanted_or_not(grown):
 def test_one_row_alone_scores_as_among_others(grown):
     _, graph, x = grown
     together = ask(graph, x[:200])
-    for at in range(200):
-        for alone, among in zip(ask(graph, x[at : at + 1])[:3], together[:3], strict=True):
-            assert alone[0] == among[at]
+    for row in range(200):
+        for alone, among in zip(ask(graph, x[row : row + 1])[:3], together[:3], strict=True):
+            assert alone[0] == among[row]
 
 
 def test_no_rows_give_no_answers(grown):
@@ -162,9 +162,9 @@ def test_a_hundred_thousand_rows_agree():
     rows[rng.random(rows.shape) < 0.1] = np.nan
     agrees_with_lightgbm(forest, graph, rows)
     batch = ask(graph, rows, reasons=False)
-    for at in (0, 1, 49_999, 99_999):
-        for alone, among in zip(ask(graph, rows[at : at + 1], reasons=False)[:3], batch[:3], strict=True):
-            assert alone[0] == among[at]
+    for row in (0, 1, 49_999, 99_999):
+        for alone, among in zip(ask(graph, rows[row : row + 1], reasons=False)[:3], batch[:3], strict=True):
+            assert alone[0] == among[row]
 
 
 def test_threads_change_no_bit():
@@ -173,8 +173,8 @@ def test_threads_change_no_bit():
     options = ort.SessionOptions()
     options.intra_op_num_threads = 2
     two = ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    for one, other in zip(ask(session(forest), x)[:3], ask(two, x)[:3], strict=True):
-        assert np.array_equal(one, other)
+    for expected, actual in zip(ask(session(forest), x)[:3], ask(two, x)[:3], strict=True):
+        assert np.array_equal(expected, actual)
 
 
 @given(
@@ -199,7 +199,7 @@ def test_missing_values_may_go_either_way_at_each_question(flips):
     """Also directions that no number would take: left at a low threshold and right at a higher one."""
     forest, x = grow(rows=500, features=3, trees=10, max_bin=15)
     text = [line for line in forest.model_to_string().splitlines() if not line.startswith("tree_sizes=")]
-    lines = [at for at, line in enumerate(text) if line.startswith("decision_type=")]
+    lines = [number for number, line in enumerate(text) if line.startswith("decision_type=")]
     for where, left in flips:
         line = lines[where % len(lines)]
         kinds = text[line].partition("=")[2].split()
@@ -228,10 +228,10 @@ def test_the_bias_is_lightgbms_expected_value():
 
 def test_the_same_forest_gives_the_same_bytes():
     forest, _ = grow()
-    one, other = (
+    first, second = (
         compile_graph(forest, slope=1.0, intercept=0.0, scale=SCALE, n_features=6).SerializeToString() for _ in "ab"
     )
-    assert one == other
+    assert first == second
 
 
 def test_a_wrong_number_of_features_is_refused():

@@ -101,12 +101,12 @@ def test_metrics_agree_with_scikit_learn(rows):
 
 def test_an_interval_contains_its_value_and_narrows_with_more_rows(rows):
     y, pd = rows
-    few, many = (
+    small_sample, full_sample = (
         compute_intervals(y[:500], pd[:500], BootstrapSamples(500, 200))["auc"],
         compute_intervals(y, pd, BootstrapSamples(len(y), 200))["auc"],
     )
-    assert few.low < few.value < few.high
-    assert many.high - many.low < few.high - few.low
+    assert small_sample.low < small_sample.value < small_sample.high
+    assert full_sample.high - full_sample.low < small_sample.high - small_sample.low
 
 
 def test_resampling_whole_groups_widens_the_interval_where_the_rows_of_a_group_are_alike():

@@ -104,8 +104,8 @@ def test_overlapping_cells_are_darker():
     rng = np.random.default_rng(1)
     cell = render_cell.render(rng, KINDS["intermediate"], 0.5)
     item = fields.place_cell(rng, cell, 30.0, 30.0)
-    one, two = (fields.render_field([item] * number, 0.5, 0, 0, 120, 120) for number in (1, 2))
-    np.testing.assert_allclose(two, 2 * one, rtol=1e-6)
+    single, double = (fields.render_field([item] * number, 0.5, 0, 0, 120, 120) for number in (1, 2))
+    np.testing.assert_allclose(double, 2 * single, rtol=1e-6)
 
 
 def test_a_cell_turned_eight_ways_keeps_its_nucleus_where_it_was_laid():

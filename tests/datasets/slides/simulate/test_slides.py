@@ -40,8 +40,8 @@ def read(path, mpp=None):
     with open_slide(path, mpp) as slide:
         result = tissue.find_tissue(slide)
         covered = tiling.tile_grid(slide.metadata, result, CONFIG)
-        parts = [part for _, part in tiling.read_tiles(slide, covered, 64)]
-        tiles = np.concatenate(parts) if parts else np.empty((0, 128, 128, 3), np.uint8)
+        batches = [batch for _, batch in tiling.read_tiles(slide, covered, 64)]
+        tiles = np.concatenate(batches) if batches else np.empty((0, 128, 128, 3), np.uint8)
         return slide.metadata, result, covered, tiles
 
 

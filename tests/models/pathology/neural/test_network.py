@@ -53,7 +53,7 @@ def test_the_graph_takes_any_number_of_tiles_and_refuses_another_size(frozen, ti
     graph = TileGraph(frozen)
     together, alone = graph.run(tiles[:33]), [graph.run(tiles[row : row + 1]) for row in range(33)]
     assert together.embedding.shape == (33, EMBEDDING_SIZE)
-    np.testing.assert_allclose(together.logits, np.concatenate([one.logits for one in alone]), atol=1e-4)
+    np.testing.assert_allclose(together.logits, np.concatenate([output.logits for output in alone]), atol=1e-4)
     np.testing.assert_allclose(together.probabilities.sum(1), 1)
     for wrong in (tiles[:2, :64, :64], tiles[:2].astype(np.float32), tiles[:0], tiles[0]):
         with pytest.raises(ValueError, match=r"\(n, 96, 96, 3\) uint8 RGB"):
@@ -76,7 +76,7 @@ def test_frozen_blocks_keep_their_weights_and_statistics(tiles):
     net.freeze(3)
     net.train()
     before = {name: value.clone() for name, value in net.features[:3].state_dict().items()}
-    optimiser = torch.optim.SGD((one for one in net.parameters() if one.requires_grad), 0.1)
+    optimiser = torch.optim.SGD((parameter for parameter in net.parameters() if parameter.requires_grad), 0.1)
     logits, _ = net(torch.from_numpy(tiles[:4]))
     logits.sum().backward()
     optimiser.step()

@@ -55,8 +55,8 @@ def killed(environ: dict[str, str], body: Path, turn: int, seconds: float) -> li
     command = [sys.executable, "-c", ANSWERING, str(body), str(turn)]
     with subprocess.Popen(command, cwd=ROOT, env={**os.environ, **environ}, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
-        told = [process.stdout.readline()]
-        assert told[0], "it answered nothing"
+        first_lines = [process.stdout.readline()]
+        assert first_lines[0], "it answered nothing"
         timer = time.monotonic() + seconds
         os.set_blocking(process.stdout.fileno(), False)
         rest = b""
@@ -67,8 +67,8 @@ def killed(environ: dict[str, str], body: Path, turn: int, seconds: float) -> li
         process.wait()
         os.set_blocking(process.stdout.fileno(), True)
         rest += process.stdout.read()
-    whole = (told[0] + rest).split(b"\n")[:-1]  # the last line may be half
-    return [(key.decode(), answer) for key, _, answer in (line.partition(b" ") for line in whole)]
+    complete_lines = (first_lines[0] + rest).split(b"\n")[:-1]  # the last line may be half
+    return [(key.decode(), answer) for key, _, answer in (line.partition(b" ") for line in complete_lines)]
 
 
 @pytest.mark.parametrize("points", [10, pytest.param(200, marks=pytest.mark.slow)])
@@ -83,10 +83,10 @@ def test_killed_at_any_point_no_answer_lacks_its_record_and_none_is_charged_twic
         for key, answer in killed(environ, body, turn, rng.uniform(0.0, 0.12)):
             assert answers.setdefault(key, answer) == answer, "one key, one answer"
     where = settings_for(bundles, made, tmp_path)
-    kept = {key: answer for key, answer in rows(where, sa.select(DECISIONS.c.idempotency_key, DECISIONS.c.answer))}
-    assert {key: kept.get(key) for key in answers} == answers, "an answer without its record"
+    stored = {key: answer for key, answer in rows(where, sa.select(DECISIONS.c.idempotency_key, DECISIONS.c.answer))}
+    assert {key: stored.get(key) for key in answers} == answers, "an answer without its record"
     charged = [decision for (decision,) in rows(where, sa.select(METER.c.decision))]
-    assert len(charged) == len(set(charged)) == len(kept)
+    assert len(charged) == len(set(charged)) == len(stored)
     assert len(answers) > points
     assert altered(where) == []
 
@@ -94,9 +94,9 @@ def test_killed_at_any_point_no_answer_lacks_its_record_and_none_is_charged_twic
 def altered(where) -> list[str]:
     engine = create_engine(where.store.url or f"sqlite:///{where.paths.store}", 5.0)
     key = load_public_key(where.paths.log_key.with_suffix(".pub.pem").read_bytes())
-    found = [str(finding) for finding in audit_store(engine, key, where.paths.checkpoints).findings]
+    findings = [str(finding) for finding in audit_store(engine, key, where.paths.checkpoints).findings]
     engine.dispose()
-    return found
+    return findings
 
 
 @pytest.mark.parametrize("seconds", [3, pytest.param(60, marks=pytest.mark.slow)])
@@ -125,9 +125,9 @@ def test_while_the_store_is_down_all_is_refused_at_once_and_after_it_all_is_answ
 def test_a_hundred_duplicates_at_once_are_one_decision_one_charge_one_leaf(settings, applicant):
     async def story(client, gateway):
         sent = {"json": {"indicators": applicant}, "headers": {"Idempotency-Key": "once"}}
-        found = await asyncio.gather(*(client.post(URL, **sent) for _ in range(100)))
-        assert {answer.status_code for answer in found} == {200}
-        assert len({answer.content for answer in found}) == 1
+        responses = await asyncio.gather(*(client.post(URL, **sent) for _ in range(100)))
+        assert {response.status_code for response in responses} == {200}
+        assert len({response.content for response in responses}) == 1
 
     run_inside(settings, story)
     assert recorded(settings) == 1
@@ -147,11 +147,11 @@ def test_one_flipped_bit_is_found(settings, applicant, table):
 
     run_inside(settings, story)
     column = {"decisions": "answer", "log_leaves": "body", "meter": "decision"}[table]
-    place = "leaf" if table != "log_leaves" else '"index"'
+    leaf_column = "leaf" if table != "log_leaves" else '"index"'
     with sqlite3.connect(settings.paths.store) as connection:
-        (content,) = connection.execute(f"SELECT {column} FROM {table} WHERE {place} = 2").fetchone()
+        (content,) = connection.execute(f"SELECT {column} FROM {table} WHERE {leaf_column} = 2").fetchone()
         flipped = bytearray(content.encode() if isinstance(content, str) else content)
         flipped[random.Random(3).randrange(len(flipped))] ^= 1
         value = flipped.decode() if isinstance(content, str) else bytes(flipped)
-        connection.execute(f"UPDATE {table} SET {column} = ? WHERE {place} = 2", (value,))
+        connection.execute(f"UPDATE {table} SET {column} = ? WHERE {leaf_column} = 2", (value,))
     assert any(table in finding for finding in altered(settings))

@@ -42,12 +42,12 @@ def proved(inside, applicant, tmp_path_factory):
 def test_a_receipt_proves_answer_request_model_run_data_policy_and_price(proved):
     receipt, answer, request, key = proved
     ReceiptVerifier(load_public_key(key)).verify(receipt, answer, request)
-    told = json.loads(answer)
+    payload = json.loads(answer)
     leaf, lineage = receipt["leaf"], receipt["lineage"]
-    assert leaf["ref"] == told["decision_id"]
-    assert leaf["at"] == told["created"]
-    assert leaf["bundle"] == lineage["bundle"] == told["model"]["bundle"]
-    assert leaf["policy"] == told["policy_version"]
+    assert leaf["ref"] == payload["decision_id"]
+    assert leaf["at"] == payload["created"]
+    assert leaf["bundle"] == lineage["bundle"] == payload["model"]["bundle"]
+    assert leaf["policy"] == payload["policy_version"]
     assert leaf["price"] == {"rules": "2026-11", "rule": "free", "fen": 0, "units": 1}
     assert {"run_id", "git_commit", "data", "policy_sha256"} <= set(lineage)
 
@@ -57,10 +57,10 @@ def test_another_answer_or_request_is_not_proved(proved):
     verifier = ReceiptVerifier(load_public_key(key))
     with pytest.raises(VerificationError, match="answer"):
         verifier.verify(receipt, answer.replace(b'"approve"', b'"refer"').replace(b"1", b"2", 1))
-    asked = json.loads(request)
-    asked["indicators"]["age"] += 1
+    payload = json.loads(request)
+    payload["indicators"]["age"] += 1
     with pytest.raises(VerificationError, match="inputs"):
-        verifier.verify(receipt, answer, json.dumps(asked).encode())
+        verifier.verify(receipt, answer, json.dumps(payload).encode())
 
 
 @settings(max_examples=150)
@@ -68,8 +68,8 @@ def test_another_answer_or_request_is_not_proved(proved):
 def test_no_receipt_that_was_altered_is_proved(proved, data):
     receipt, answer, _, key = proved
     text = bytearray(orjson.dumps(receipt))
-    place, bit = data.draw(st.integers(0, len(text) - 1)), data.draw(st.integers(0, 7))
-    text[place] ^= 1 << bit
+    position, bit = data.draw(st.integers(0, len(text) - 1)), data.draw(st.integers(0, 7))
+    text[position] ^= 1 << bit
     try:
         changed = parse_receipt(bytes(text))
     except VerificationError:
@@ -158,9 +158,9 @@ def test_checkpoints_come_by_themselves_while_there_is_something_new(bundles, ma
 
 def test_of_a_decision_that_never_was_there_is_no_receipt(inside):
     async def story(client, gateway):
-        for wanted in ("f" * 32, "nothing", "f" * 32 + "-3"):
-            found = await client.get(f"/v1/decisions/{wanted}/receipt")
-            assert (found.status_code, found.json()["type"]) == (404, "/problems/unknown_receipt")
+        for decision_id in ("f" * 32, "nothing", "f" * 32 + "-3"):
+            response = await client.get(f"/v1/decisions/{decision_id}/receipt")
+            assert (response.status_code, response.json()["type"]) == (404, "/problems/unknown_receipt")
 
     inside(story)
 
@@ -173,28 +173,28 @@ def test_a_row_of_a_batch_is_proved_by_two_proofs_without_its_neighbours(setting
     async def story(client, gateway):
         sent = {"content": BATCH, "headers": {"Content-Type": "text/csv"}}
         batch = (await client.post(URL + "/batch?keep=household", **sent)).headers["batch-id"]
-        found = []
+        proofs = []
         for row in range(1, 6):
             answer = await client.get(f"/v1/decisions/{batch}-{row}")
             receipt = (await client.get(f"/v1/decisions/{batch}-{row}/receipt")).json()
-            found.append((receipt, answer.content))
+            proofs.append((receipt, answer.content))
         assert (await client.get(f"/v1/decisions/{batch}-6/receipt")).status_code == 404
-        return found
+        return proofs
 
-    found = run_inside(settings, story)
+    proofs = run_inside(settings, story)
     verifier = ReceiptVerifier(load_public_key(settings.paths.log_key.with_suffix(".pub.pem").read_bytes()))
-    for i, (receipt, answer) in enumerate(found):
+    for i, (receipt, answer) in enumerate(proofs):
         verifier.verify(receipt, answer)
         assert receipt["leaf"]["price"]["units"] == receipt["leaf"]["answered"] == 4
         text = json.dumps(receipt)
         assert not any(f"house-{j}" in text for j in range(1, 6))
         with pytest.raises(VerificationError):
-            verifier.verify(receipt, found[i - 1][1])
+            verifier.verify(receipt, proofs[i - 1][1])
         moved = receipt | {"row": receipt["row"] | {"row": receipt["row"]["row"] % 5 + 1}}
         with pytest.raises(VerificationError):
             verifier.verify(moved)
     (line,) = rows(settings, sa.select(METER.c.units, METER.c.decision))
-    assert line == (4, found[0][0]["leaf"]["ref"])
+    assert line == (4, proofs[0][0]["leaf"]["ref"])
 
 
 def test_a_row_is_written_thus():

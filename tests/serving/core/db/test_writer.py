@@ -68,7 +68,7 @@ def test_a_short_lock_only_delays_the_answer(bundles, made, tmp_path, applicant)
     run_inside(settings, story)
 
 
-@pytest.mark.skipif(postgres.ASKED, reason="SQLite's lock")
+@pytest.mark.skipif(postgres.ENABLED, reason="SQLite's lock")
 def test_after_a_failed_begin_a_record_is_one_transaction_again(settings, applicant):
     async def story(client, gateway):
         with locked_store(settings):
@@ -81,7 +81,7 @@ def test_after_a_failed_begin_a_record_is_one_transaction_again(settings, applic
     run_inside(settings, story)
 
 
-@pytest.mark.skipif(postgres.ASKED, reason="the pages of a SQLite file")
+@pytest.mark.skipif(postgres.ENABLED, reason="the pages of a SQLite file")
 def test_a_full_disk_refuses_until_there_is_space(settings, applicant):
     async def story(client, gateway):
         writer = gateway.service.store.writer
@@ -139,7 +139,7 @@ def test_too_many_pending_commits_are_refused_at_once(bundles, made, tmp_path, a
     run_inside(settings, story)
 
 
-@pytest.mark.skipif(postgres.ASKED, reason="the path of a SQLite file")
+@pytest.mark.skipif(postgres.ENABLED, reason="the path of a SQLite file")
 def test_a_store_that_cannot_be_opened_is_reported_and_tried_again(bundles, made, tmp_path, applicant):
     folder = tmp_path / "data"
     settings = settings_for(bundles, made, folder, YUHENG_TOKENS=str(tmp_path / "tokens.pem"))

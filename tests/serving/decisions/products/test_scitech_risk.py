@@ -7,9 +7,10 @@ import io
 
 import polars as pl
 import pytest
+from rich.console import Console
 
 from models import bundle
-from serving.cli import demo
+from serving.cli.demo_outcomes import show_decision
 from serving.decisions.batch.formats import MEDIA_TYPES
 from serving.decisions.products.base import products
 from tests.serving.conftest import ROOT, indicators, run_inside, settings_for
@@ -229,7 +230,7 @@ def test_the_examples_are_answered_and_shown_with_all_sections(inside, capsys):
     assert answers["company_shell"]["limit"] == 0
     assert answers["company"]["gate"]["verdict"] == "pass"
     for name, answer in answers.items():
-        demo.show_decision(name, answer)
+        Console().print(show_decision(name, answer))
     output = capsys.readouterr().out
     for text in ("company_shell", "shell gate", "example-A", "innovation", "early warnings", "ledger", "reasons"):
         assert text in output

@@ -198,7 +198,7 @@ def test_no_slide_is_in_two_parts_and_a_seed_determines_the_slides(slides_home):
 
     config = recipe.load(slides_home.config)
     first, second = recipe.read(config), recipe.read(config)
-    seeds = [slide.seed for part in data_loading.PARTS for slide in first.slides[part]]
+    seeds = [slide.seed for subset in data_loading.SUBSETS for slide in first.slides[subset]]
     assert len(set(seeds)) == len(seeds)
     assert first.data == second.data
     assert first.slides == second.slides
@@ -210,7 +210,7 @@ def test_no_group_of_cells_is_in_two_parts_and_their_images_are_not_shown():
     if "YUHENG_DATA" not in os.environ:
         pytest.skip("YUHENG_DATA is not set: the cells are not shipped")
     data = data_loading.load_herlev(data_loading.HerlevConfig(source="herlev"), CLASSES, 96)
-    groups = [set(data.learn.groups), *(set(data.cells[part].groups) for part in ("calibrate", "test"))]
+    groups = [set(data.learn.groups), *(set(data.cells[subset].groups) for subset in ("calibrate", "test"))]
     assert sum(map(len, groups)) == len(set.union(*groups))
     assert not data.show_images
 
