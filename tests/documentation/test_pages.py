@@ -60,6 +60,7 @@ def test_every_public_class_of_the_core_is_in_the_glossary(name):
     classes = {
         node.name
         for file in (ROOT / "serving" / "core").rglob("*.py")
+        if file.parent.name != "tables"  # rows of tables stand in the reference of tables
         for node in ast.parse(file.read_text(encoding="utf-8")).body
         if isinstance(node, ast.ClassDef) and not node.name.startswith("_")
     }

@@ -19,7 +19,7 @@ ROW_TABLES: dict[str, sa.Table] = {
 _SLIDE_EVENT = {
     "state": str, "reading": str, "detail": str, "event": int, "since": int, "way": str, "record": str, "progress": str
 }  # fmt: skip
-_SHAPES: dict[str, dict[str, type]] = {
+ENTRY_SHAPES: dict[str, dict[str, type]] = {
     "decision": {"bundle": str, "policy": str, "answer": str, "record": str},
     "chunk": {
         "batch": str, "first": int, "rows": int, "content": str,
@@ -38,7 +38,7 @@ _PRICE_SHAPE = {"units": int, "rules": str, "rule": str, "fen": int}
 
 def is_well_formed(body: Any) -> bool:
     """Whether an entry has every field that the audit compares, each of its type."""
-    shape = dict(_SHAPES.get(body["kind"], {}))
+    shape = dict(ENTRY_SHAPES.get(body["kind"], {}))
     if "price" in body:
         shape |= {"product": str, "price": dict}
     valid = all(type(body.get(name)) is kind for name, kind in shape.items())
