@@ -15,7 +15,7 @@ from training.config import ConfigError, parse
 from training.credit_limit import RECIPE, Config
 from training.pipeline import TrainingPipeline
 
-CONFIGS = sorted((ROOT / "configs").glob("credit_limit*.toml"))
+CONFIGS = sorted((ROOT / "configs").glob("**/credit_limit*.toml"))
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
@@ -26,7 +26,7 @@ def test_every_config_loads_and_names_a_policy_that_loads(path):
 
 
 def test_every_config_states_purpose_and_limits_of_its_model_in_both_languages():
-    configs = [tomllib.loads(path.read_text("utf-8")) for path in (ROOT / "configs").glob("*.toml")]
+    configs = [tomllib.loads(path.read_text("utf-8")) for path in (ROOT / "configs").glob("**/*.toml")]
     configs = [config for config in configs if "not_for" in config]
     assert len(configs) >= 6
     for config in configs:
