@@ -15,7 +15,9 @@ from training.config import ConfigError, parse
 from training.credit_limit import RECIPE, Config
 from training.pipeline import TrainingPipeline
 
-CONFIGS = sorted((ROOT / "configs").glob("**/credit_limit*.toml"))
+CONFIGS = [
+    path for folder in ("configs", "configs/released") for path in sorted((ROOT / folder).glob("credit_limit*.toml"))
+]
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
