@@ -12,7 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 from datasets.errors import DataError
-from datasets.scitech_risk.register import schema, simulator
+from datasets.scitech_risk.register import reader, simulator
 from datasets.scitech_risk.register.schema import TABLE
 from models import bundle
 from models.bundle import BundleError
@@ -109,7 +109,7 @@ def home(tmp_path_factory) -> Path:
     for name in ("history", "links"):
         path = folder / "second" / f"{name}.parquet"
         pl.read_parquet(path).filter(pl.col("company_id") != replaced_id).write_parquet(path)
-    publish(folder / "var", schema.read(folder / "valid").frame)
+    publish(folder / "var", reader.read(folder / "valid").frame)
     return folder
 
 
@@ -169,7 +169,7 @@ def test_an_error_that_belongs_to_no_company_stops_the_run(home, tmp_path):
 
 def test_a_register_without_errors_is_read_as_by_its_own_reader(home):
     loaded = register_loader.load_register(home / "valid")
-    assert loaded.frame.equals(schema.read(home / "valid").frame)
+    assert loaded.frame.equals(reader.read(home / "valid").frame)
     assert loaded.faulty.height == 0
 
 
@@ -221,7 +221,7 @@ def test_a_shock_never_raises_the_sum_of_limits_and_never_lowers_the_loss_on_cur
 @pytest.mark.parametrize("code", ["revenue_down", "rate_up", "trade_shock"])
 def test_a_shock_never_lowers_a_pd_or_raises_a_limit(home, code):
     champion = scoring.load_champion(home / "var", "scitech_risk")
-    frame = schema.read(home / "valid").frame
+    frame = reader.read(home / "valid").frame
     shock = next(shock for shock in stress.load_shocks(ROOT / "configs/stress.toml").shocks if shock.code == code)
     shock = resolve_trade(shock, "software")
     before, after = scoring.score_register(champion, frame), scoring.score_under_shock(champion, frame, shock, TABLE)
@@ -335,7 +335,7 @@ def test_an_interrupted_run_leaves_no_folder_and_is_marked_as_failed(home, tmp_p
 
 def test_the_answers_do_not_depend_on_the_chunk_size(home):
     champion = scoring.load_champion(home / "var", "scitech_risk")
-    frame = schema.read(home / "valid").frame
+    frame = reader.read(home / "valid").frame
     assert scoring.score_register(champion, frame, chunk_rows=97).equals(scoring.score_register(champion, frame))
 
 

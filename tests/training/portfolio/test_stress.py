@@ -132,7 +132,7 @@ def test_an_unknown_name_is_refused_with_the_nearest_known_one(tmp_path):
     assert "did you mean 'revenue'" in error_of(tmp_path, head + '[[shocks.effects]]\ncolumn = "revenu"\n')
     assert "'margin' is not a numeric input" in error_of(tmp_path, head + '[[shocks.effects]]\ncolumn = "margin"\n')
     assert "did you mean 'software'" in error_of(tmp_path, head + 'trade = "softwares"\n')
-    assert "share goes with one of" in error_of(
+    assert "share needs exactly one of" in error_of(
         tmp_path, head + '[[shocks.effects]]\ncolumn = "revenue"\nshare = 0.1\n'
     )
     assert "a code of its own" in error_of(tmp_path, head + head)

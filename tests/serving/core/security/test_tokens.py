@@ -84,7 +84,7 @@ def test_a_token_names_its_principal(file, verifier):
         "licence": "1103-0100",
     }
     principal = verify(verifier, issue_token(file, "yuheng", **signer))
-    assert (principal.name, principal.licence) == ("Chen 陈岚", "1103-0100")
+    assert (principal.name, principal.licence) == ("Chen Lan 陈岚", "1103-0100")
 
 
 def test_the_private_key_is_its_owners_and_the_public_key_is_enough_to_verify(file, verifier, tmp_path):

@@ -255,7 +255,7 @@ def test_the_rules_cover_every_group_of_the_table_schemas():
     ("change", "field", "expected"),
     [
         ({"groups": ["taxes"]}, "groups", "tax"),
-        ({"groups": []}, "groups", "a non-empty list of groups"),
+        ({"groups": []}, "groups", "a non-empty list from"),
         ({"purpose": "gossip"}, "purpose", "credit_limit"),
         ({"kind": "own"}, "kind", "government"),
         ({"valid_to": "soon"}, "valid_to", "2026-12-31"),
