@@ -288,7 +288,7 @@ def test_a_duplicate_company_is_refused(home, tmp_path):
         tmp_path / "twice",
         company_id=pl.when(pl.int_range(pl.len()) == 1).then(first_id).otherwise("company_id"),
     )
-    assert "a second time" in error_of(home, make_request(home, "first", folder=duplicated))
+    assert "which another row has too" in error_of(home, make_request(home, "first", folder=duplicated))
 
 
 def test_without_a_champion_the_error_says_how_to_train_one(home, tmp_path):

@@ -135,7 +135,7 @@ def test_an_unknown_name_is_refused_with_the_nearest_known_one(tmp_path):
     assert "share needs exactly one of" in error_of(
         tmp_path, head + '[[shocks.effects]]\ncolumn = "revenue"\nshare = 0.1\n'
     )
-    assert "a code of its own" in error_of(tmp_path, head + head)
+    assert "each code must be unique" in error_of(tmp_path, head + head)
 
 
 def test_a_shock_scaled_by_two_has_twice_the_effect(frame, shocks):
