@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from datasets.errors import did_you_mean
+from models.trees.calibration import fit_platt
 
 if TYPE_CHECKING:
     from lightgbm import Booster
@@ -212,26 +213,6 @@ class BaggedTrees:
                 count[left_out] += 1
         mean: Vector = np.divide(total, count, out=np.full(len(x), np.nan), where=count > 0)
         return mean
-
-
-def fit_platt(raw: Vector, y: Vector, weight: Vector) -> tuple[float, float]:
-    """(slope, intercept) of the weighted logistic regression of y on raw, without a penalty.
-
-    Raises ValueError if the slope is not above 0: the scores would then be uninformative or reversed.
-    """
-    from sklearn.linear_model import LogisticRegression
-
-    regression = LogisticRegression(
-        C=np.inf, solver="newton-cholesky", tol=1e-10, max_iter=200
-    )  # its steps are searched
-    regression.fit(raw[:, None], y, sample_weight=weight)
-    slope, intercept = float(regression.coef_[0, 0]), float(regression.intercept_[0])
-    if not slope > 0:
-        raise ValueError(
-            f"The scores of unseen rows do not tell bad from good (slope {slope:.3g}; it must be above 0). "
-            "Check the target and the columns, or give more rows."
-        )
-    return slope, intercept
 
 
 def sigmoid(log_odds: Vector) -> Vector:

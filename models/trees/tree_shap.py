@@ -1,4 +1,6 @@
-"""Compute the tables from which the exact Shapley values of a forest are looked up; no graph format here.
+"""Compute the tables from which the exact Shapley values of a forest are looked up.
+
+onnx_graph.py compiles them into an ONNX graph.
 
 The path-dependent value of a tree (Lundberg et al., Nature Machine Intelligence 2020; LightGBM's pred_contrib), given
 some known features, is the sum over its leaves of v * prod I_f over the known features of the path * prod p_f over the

@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from models.trees.estimator import BaggedTrees, EstimatorConfig, fit_platt, sigmoid
+from models.trees.calibration import fit_platt
+from models.trees.estimator import BaggedTrees, EstimatorConfig, sigmoid
 
 SMALL = {"folds": 3, "trees": 60, "learning_rate": 0.15, "min_data_in_leaf": 20}
 
