@@ -12,11 +12,11 @@ import pytest
 from models import bundle
 from models.evaluation_summary import CheckResult, FairnessRow, GateVerdict, Importance, MetricInterval, PlotData
 from models.feature_encoder import encode
+from models.metrics import calibration_bins
 from models.trees.onnx_session import TabularSession
 from tests.browser.conftest import screenshot
 from tests.browser.console.conftest import axe
 from tests.serving.conftest import bearer_of, indicators
-from training.evaluation.evaluate import calibration_bins
 from training.evaluation.metrics import BootstrapSamples, compute_intervals
 from training.reporting.plot_data import build_curve, build_histogram, build_reliability, build_roc, to_metric_interval
 
@@ -61,7 +61,7 @@ def evaluated_bundle(made, people, rows, checks):
         unit="rows",
         rows=len(y),
         roc=(build_roc("model", y, scores.pd, intervals["auc"]),),
-        reliability=build_reliability(calibration_bins(y, scores.pd)),
+        reliability=build_reliability(calibration_bins(scores.pd, y == 1, 10)),
         spread=build_histogram("score", scores.points, y, 560.0),
         line=0.1,
         profit=build_curve("profit", thresholds, profits),
