@@ -88,7 +88,7 @@ def faults(path: Path, relative: str) -> list[str]:
     ]
 
 
-@pytest.mark.parametrize("folder", ["serving", "training", "models", "datasets", "benchmarks", "tests"])
+@pytest.mark.parametrize("folder", ["serving", "training", "models", "datasets", "benchmarks", "docs", "tests"])
 def test_no_name_of_the_code_is_a_participle_or_a_filler(folder):
     wrong = []
     for path in sorted((ROOT / folder).rglob("*.py")):

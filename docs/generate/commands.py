@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import argparse
-import inspect
 import re
 from collections.abc import Iterator
 from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 from docs.generate.markdown import ROOT, code, page, paragraphs, table
 
@@ -21,17 +17,6 @@ TYPER_APPS = (
     "models.credit_limit.__main__",
     "models.scitech_risk.__main__",
 )
-ARGPARSE_MODULES = (
-    "datasets.credit_limit.county.simulator",
-    "datasets.scitech_risk.register.simulator",
-    "datasets.slides.simulate.slides",
-)
-
-
-class _ParserFound(Exception):
-    def __init__(self, parser: argparse.ArgumentParser):
-        super().__init__()
-        self.parser = parser
 
 
 def typer_commands() -> Iterator[tuple[str, Any]]:
@@ -51,22 +36,6 @@ def _walk(path: str, command: Any) -> Iterator[tuple[str, Any]]:
         yield from _walk(f"{path} {name}", inner)
 
 
-def argparse_parsers() -> Iterator[argparse.ArgumentParser]:
-    """The parser of every module that is a command by itself."""
-
-    def stop(parser: argparse.ArgumentParser, *_: Any, **__: Any) -> None:
-        raise _ParserFound(parser)
-
-    for module in ARGPARSE_MODULES:
-        if find_spec(module) is None or "ArgumentParser" not in inspect.getsource(import_module(module)):
-            continue  # its command is one of `python -m datasets` then
-        with mock.patch.object(argparse.ArgumentParser, "parse_args", stop):
-            try:
-                import_module(module).main()
-            except _ParserFound as found:
-                yield found.parser
-
-
 def make_targets() -> dict[str, str]:
     """Target -> what the Makefile says of it."""
     text = (ROOT / "Makefile").read_text(encoding="utf-8")
@@ -84,16 +53,6 @@ def build_page() -> str:
             package = current
             sections.append(f"## {package}")
         sections.append(_command_section(path, command))
-    parsers = list(argparse_parsers())
-    sections += ["## Simulators"] if parsers else []
-    for parser in parsers:
-        rows = [
-            (code(", ".join(action.option_strings) or action.dest), _default(action.default), action.help or "")
-            for action in parser._actions
-            if action.dest != "help"
-        ]
-        body = table(("option", "default", "meaning"), rows)
-        sections.append(f"### {parser.prog}\n\n{parser.description}\n\n{body}")
     benchmarks = import_module("benchmarks.__main__")
     names = ", ".join(f"`{name}`" for name in (*benchmarks.QUICK, *benchmarks.LONG))
     sections.append(f"## python -m benchmarks\n\n{paragraphs(benchmarks.__doc__)}\n\nNames: {names}.")
@@ -121,7 +80,7 @@ def _command_section(path: str, command: Any) -> str:
     usage = " ".join([path, *arguments])
     body = table(("argument or option", "default", "meaning"), rows) if rows else ""
     return "\n\n".join(
-        part for part in (f"### {path}", f"```text\n{usage}\n```", paragraphs(command.help), body) if part
+        block for block in (f"### {path}", f"```text\n{usage}\n```", paragraphs(command.help), body) if block
     )
 
 

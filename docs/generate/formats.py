@@ -163,7 +163,7 @@ def build_tables_page() -> str:
             table(("column", "type", "key", "nullable", "refers to", "meaning"), rows),
             f"Indexes: {index_text}." if indexes else "",
         )
-        sections.append("\n\n".join(part for part in parts if part))
+        sections.append("\n\n".join(section for section in parts if section))
     return page(
         "Tables",
         "The store is SQLite (WAL, full sync) or PostgreSQL with the same tables; migrations are applied when it is "

@@ -96,7 +96,7 @@ def _operation_section(route: str, operation: dict[str, Any]) -> str:
         parts.append(f"Body: {'; '.join(kinds)}.")
     responses = [(status, "; ".join(_response_texts(response))) for status, response in operation["responses"].items()]
     parts.append(table(("status", "response"), responses))
-    return "\n\n".join(part for part in parts if part.strip("."))
+    return "\n\n".join(section for section in parts if section.strip("."))
 
 
 def _response_texts(response: dict[str, Any]) -> Iterator[str]:
@@ -132,7 +132,7 @@ def _schema_text(schema: dict[str, Any]) -> str:
         text = "object with " + ", ".join(code(name) for name in schema["properties"])
     bounds = {"minimum": "≥", "maximum": "≤", "minLength": "length ≥", "maxLength": "length ≤", "pattern": "matches"}
     limits = [f"{sign} `{schema[name]}`" for name, sign in bounds.items() if name in schema]
-    return ", ".join(part for part in (text, *limits) if part)
+    return ", ".join(section for section in (text, *limits) if section)
 
 
 def _schema_table(schema: dict[str, Any]) -> str:

@@ -159,7 +159,7 @@ def batch_rows_about(product: str, pseudonym: str, tenant: str | None = None) ->
     return statement.where(BATCH_SUBJECTS.c.pseudonym == pseudonym, tenant_filter(BATCHES, tenant))
 
 
-def _all_decisions_about(product: str, pseudonym: str, tenant: str | None) -> sa.Subquery:
+def all_decisions_about(product: str, pseudonym: str, tenant: str | None) -> sa.Subquery:
     """Single decisions and rows of batches about the subject."""
     statement = sa.select(DECISIONS.c.id, DECISIONS.c.created, DECISIONS.c.model, DECISIONS.c.version)
     singles = statement.where(decisions_about(product, pseudonym, tenant))
@@ -170,6 +170,6 @@ def decision_ids_about(
     connection: sa.Connection, product: str, pseudonym: str, tenant: str, before: str, limit: int
 ) -> list[str]:
     """The ids of at most `limit` decisions about the subject that are older than the id `before`, newest first."""
-    decisions = _all_decisions_about(product, pseudonym, tenant)
+    decisions = all_decisions_about(product, pseudonym, tenant)
     statement = sa.select(decisions.c.id).where(decisions.c.id < before).order_by(decisions.c.id.desc()).limit(limit)
     return list(connection.execute(statement).scalars())

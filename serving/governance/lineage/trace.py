@@ -12,7 +12,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from models.card import BaseCard, DatasetInfo
-from serving.core.db.lookup import DecisionRecord, _all_decisions_about, tenant_filter
+from serving.core.db.lookup import DecisionRecord, all_decisions_about, tenant_filter
 from serving.core.db.schema import DATASET_ROWS, ERASURES, GRANTS, SLIDES
 from serving.privacy.subjects import vault
 from serving.registry import versions
@@ -190,7 +190,7 @@ def _decisions_node(connection: sa.Connection, product: str, pseudonym: str, ten
             SLIDES.c.id.desc()
         )
     else:
-        decisions = _all_decisions_about(product, pseudonym, tenant)
+        decisions = all_decisions_about(product, pseudonym, tenant)
         statement = sa.select(decisions).order_by(decisions.c.id.desc())
     count = (
         connection.execute(sa.select(sa.func.count()).select_from(statement.order_by(None).subquery())).scalar() or 0
