@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 
 from datasets.schema import ColumnSchema
@@ -314,7 +315,8 @@ def _column_schema(column: ColumnSchema, max_text_chars: int) -> Schema:
         base_schema["x-unit"] = column.unit
     nullable = [] if column.required else [{"type": "null"}]
     if column.kind == "category":
-        return base_schema | {"enum": [*column.levels, *([] if column.required else [None])]}
+        codes_as_numbers = [int(level) for level in column.levels if re.fullmatch("0|-?[1-9][0-9]*", level)]
+        return base_schema | {"enum": [*column.levels, *codes_as_numbers, *([] if column.required else [None])]}
     if column.kind == "text":
         return base_schema | {"anyOf": [{"type": "string", "maxLength": max_text_chars}, *nullable]}
     low, high = column.bounds

@@ -157,13 +157,15 @@ def fitted(
 
 
 @pytest.fixture(scope="session")
-def bundles(made: Made, companies: Made, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Each product's default model, and a second one of the first."""
+def bundles(made: Made, companies: Made, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Each product's default model, and a second one of the first. Shared: a test that adds one uses its own folder."""
     folder = tmp_path_factory.mktemp("bundles")
     made.publish(folder, "1")
     made.publish(folder, "1", model="credit_limit_second")
     companies.publish(folder, "1")
-    return folder
+    published = sorted(folder.glob("*/*"))
+    yield folder
+    assert sorted(folder.glob("*/*")) == published, "a test has changed the shared bundles"
 
 
 @pytest.fixture

@@ -12,6 +12,8 @@ import pytest
 from serving import openapi
 from serving.core.http import schema
 from serving.core.http.problems import PROBLEM_TYPES
+from serving.registry import released_models
+from tests.serving.conftest import run_inside, settings_for
 
 # The document only says that a batch's body is a file, so most bodies that match it are refused.
 CONFIG = """
@@ -93,6 +95,24 @@ def test_every_input_of_a_model_is_documented_with_its_range_unit_and_levels(doc
     assert income["x-unit"] == "RMB/year"
     assert fields["gap_months"]["anyOf"][0]["type"] == "integer"
     assert set(fields["tax_grade"]["enum"]) == {"A", "B", "M", "C", "D", None}
+
+
+def test_a_level_that_is_a_whole_number_is_documented_and_accepted_as_a_number_too(made, tmp_path):
+    settings = settings_for(tmp_path / "bundles", made, tmp_path)
+    released_models.install_from(settings.paths)
+
+    async def story(client, gateway):
+        document = (await client.get("/openapi.json")).json()
+        education = document["components"]["schemas"]["Indicators.credit_limit_taiwan"]["properties"]["EDUCATION"]
+        assert set(education["enum"]) == {"0", "1", "2", "3", "4", "5", "6", 0, 1, 2, 3, 4, 5, 6, None}
+        body = {"model": "credit_limit_taiwan"}
+        by_text, by_number = [
+            (await client.post("/v1/credit-limits", json=body | {"indicators": {"EDUCATION": level}})).json()["pd"]
+            for level in ("1", 1)
+        ]
+        assert by_text == by_number
+
+    run_inside(settings, story)
 
 
 def test_schemathesis_finds_no_failure_and_no_undocumented_behaviour(service, document, tmp_path):

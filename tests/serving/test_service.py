@@ -27,8 +27,8 @@ from tests.serving.conftest import ROOT, Service, environment, free_port, record
 URL = "/v1/credit-limits"
 
 
-def test_the_demo_stops_its_services_when_it_is_stopped(bundles, made, tmp_path):
-    environ = os.environ | environment(bundles, made, tmp_path)
+def test_the_demo_stops_its_services_when_it_is_stopped(made, tmp_path):
+    environ = os.environ | environment(tmp_path / "bundles", made, tmp_path)
     port = free_port()
     with (tmp_path / "log").open("wb") as log:
         command = [sys.executable, "-m", "serving", "demo", "--port", str(port)]
