@@ -5,7 +5,7 @@ import openslide
 import pytest
 from PIL import Image
 
-from datasets.slides.deidentify import deidentify_slide
+from datasets.slides.deidentification.deidentify import deidentify_slide
 from datasets.slides.errors import SlideError
 from datasets.slides.reader import open_slide
 from datasets.slides.static_check import check_slide
