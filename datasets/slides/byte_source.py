@@ -36,13 +36,13 @@ class ByteSource:
         message.
         """
         if offset < 0 or offset + length > self.size:
-            raise CheckAbortedError(slide_issue("truncated", what=label, found=offset + length, end=self.size))
+            raise CheckAbortedError(slide_issue("truncated", what=label, actual=offset + length, end=self.size))
         data = b""
         while len(data) < length:
             chunk = os.pread(self.descriptor, length - len(data), offset + len(data))
             if not chunk:
                 raise CheckAbortedError(
-                    slide_issue("truncated", what=label, found=offset + length, end=offset + len(data))
+                    slide_issue("truncated", what=label, actual=offset + length, end=offset + len(data))
                 )
             data += chunk
         return data

@@ -67,13 +67,15 @@ def assess_slide(reasons: Iterable[str], tissue: float, config: QualityConfig | 
     config = config or QualityConfig()
     informative_reasons = [reason for reason in reasons if reason != BLANK]
     if tissue < config.min_tissue or not informative_reasons:
-        return (slide_issue("all_background", found=tissue if informative_reasons else 0.0, needed=config.min_tissue),)
+        return (
+            slide_issue("all_background", actual=tissue if informative_reasons else 0.0, expected=config.min_tissue),
+        )
     blurred_share, pen_share = (informative_reasons.count(reason) / len(informative_reasons) for reason in (FOCUS, PEN))
     issues = []
     if blurred_share > config.max_out_of_focus:
-        issues.append(slide_issue("out_of_focus", found=blurred_share, needed=config.max_out_of_focus))
+        issues.append(slide_issue("out_of_focus", actual=blurred_share, expected=config.max_out_of_focus))
     if pen_share > config.max_pen:
-        issues.append(slide_issue("pen_marks", found=pen_share, needed=config.max_pen))
+        issues.append(slide_issue("pen_marks", actual=pen_share, expected=config.max_pen))
     return tuple(issues)
 
 

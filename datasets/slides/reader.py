@@ -185,14 +185,14 @@ def parse_operator_mpp(
     x, y = mpp if isinstance(mpp, tuple) else (mpp, mpp)
     scale = plausible_scale(x, y, limits)
     if scale is None:
-        format_values = {"found": f"{x:g} x {y:g}", "low": limits.finest_mpp, "high": limits.coarsest_mpp}
+        format_values = {"actual": f"{x:g} x {y:g}", "low": limits.finest_mpp, "high": limits.coarsest_mpp}
         raise SlideError(name, [slide_issue("bad_mpp", **format_values)])
     return scale
 
 
 def _undecodable_error(checked: CheckedSlide, error: BaseException) -> SlideError:
     reason = " ".join(str(error).split()).replace(f"{checked.path.parent}/", "") or type(error).__name__
-    return SlideError(checked.path.name, [slide_issue("undecodable", found=reason[:200])])
+    return SlideError(checked.path.name, [slide_issue("undecodable", actual=reason[:200])])
 
 
 def _open_pyramid(checked: CheckedSlide, limits: SlideLimits) -> Slide:
@@ -282,7 +282,7 @@ def _open_flat(checked: CheckedSlide, limits: SlideLimits) -> Slide:
     with Image.open(checked.path, formats=PILLOW_FORMATS.get(checked.format, ("TIFF",))) as image:
         if (image.width, image.height) != checked.levels[0]:
             raise SlideError(
-                checked.path.name, [slide_issue("undecodable", found=f"the decoder finds {image.size} pixels")]
+                checked.path.name, [slide_issue("undecodable", actual=f"the decoder finds {image.size} pixels")]
             )
         icc = bool(image.info.get("icc_profile"))
         opaque = image.mode in ("RGB", "L", "1", "CMYK", "YCbCr") and "transparency" not in image.info

@@ -159,7 +159,7 @@ class _SandboxProcess:
             remaining = deadline - time.monotonic()
             if remaining <= 0 or not select.select([process.stdout], [], [], remaining)[0]:
                 self._kill()
-                raise SlideError(self.path.name, [slide_issue("sandbox_time", most=self.sandbox_limits.wall_seconds)])
+                raise SlideError(self.path.name, [slide_issue("sandbox_time", limit=self.sandbox_limits.wall_seconds)])
             chunk = os.read(process.stdout.fileno(), 1 << 20)
             response += chunk
             if not chunk or len(response) > 1 << 24:
@@ -174,9 +174,9 @@ class _SandboxProcess:
             code = 0
         self._kill()
         if code == -signal.SIGXCPU:
-            return SlideError(self.path.name, [slide_issue("sandbox_time", most=self.sandbox_limits.cpu_seconds)])
+            return SlideError(self.path.name, [slide_issue("sandbox_time", limit=self.sandbox_limits.cpu_seconds)])
         exit_reason = signal.Signals(-code).name if code < 0 else f"exit {code}"
-        return SlideError(self.path.name, [slide_issue("sandbox_crash", found=detail or exit_reason)])
+        return SlideError(self.path.name, [slide_issue("sandbox_crash", actual=detail or exit_reason)])
 
     def _kill(self) -> None:
         self._process.kill()
@@ -232,7 +232,7 @@ def _write_all(descriptor: int, data: bytes) -> None:
 def _error_response(error: SlideError | MemoryError, sandbox_limits: SandboxLimits) -> bytes:
     is_memory_error = isinstance(error, MemoryError) or isinstance(error.__cause__, MemoryError)
     issues = (
-        [slide_issue("sandbox_memory", most=sandbox_limits.memory_bytes)]
+        [slide_issue("sandbox_memory", limit=sandbox_limits.memory_bytes)]
         if is_memory_error
         else getattr(error, "issues", ())
     )

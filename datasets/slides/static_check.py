@@ -64,13 +64,13 @@ def _select_checker(source: ByteSource, limits: SlideLimits) -> Checker:
     if not head:
         raise CheckAbortedError(slide_issue("empty"))
     if source.size > limits.file_bytes:
-        raise CheckAbortedError(slide_issue("too_large", found=source.size, most=limits.file_bytes))
+        raise CheckAbortedError(slide_issue("too_large", actual=source.size, limit=limits.file_bytes))
     if mrxs.is_mrxs(source.path):
         return mrxs.check_mrxs
     for _, matches, checker in FORMATS:
         if matches(head):
             return checker
-    raise CheckAbortedError(slide_issue("unknown_format", found=head[:8].hex(" ")))
+    raise CheckAbortedError(slide_issue("unknown_format", actual=head[:8].hex(" ")))
 
 
 def _add_name_note(checked: CheckedSlide) -> CheckedSlide:

@@ -58,7 +58,7 @@ def tile_grid(metadata: SlideMetadata, tissue: Tissue, config: GridConfig | None
         raise SlideError(name, [slide_issue("no_scale")])
     if max(metadata.mpp) > config.mpp * config.max_coarsening:
         raise SlideError(
-            name, [slide_issue("too_coarse", found=max(metadata.mpp), needed=config.mpp * config.max_coarsening)]
+            name, [slide_issue("too_coarse", actual=max(metadata.mpp), expected=config.mpp * config.max_coarsening)]
         )
     x, y = (config.tile_size * config.mpp / mpp for mpp in metadata.mpp)
     shape = math.ceil(metadata.size[0] / x - 1e-6), math.ceil(metadata.size[1] / y - 1e-6)

@@ -36,7 +36,7 @@ def deidentify_slide(path: str | Path, folder: Path, limits: SlideLimits = SLIDE
     checked = check_slide(path, limits)
     if checked.format not in CLEANERS:
         expected = "SVS, tiled TIFF, KFB or DICOM"
-        raise SlideError(checked.path.name, [slide_issue("label_inside", found=checked.format, needed=expected)])
+        raise SlideError(checked.path.name, [slide_issue("label_inside", actual=checked.format, expected=expected)])
     for path_to_copy in checked.files:
         shutil.copyfile(path_to_copy, folder / path_to_copy.name)
     CLEANERS[checked.format](checked, folder, limits)

@@ -114,7 +114,7 @@ def check_dicom(source: ByteSource, limits: SlideLimits) -> CheckedSlide | None:
     instance = read_instance(source, limits)
     volumes: list[tuple[Path, DicomInstance]] = []
     if instance.get_text(SOP_CLASS) != WSI_SOP_CLASS:
-        source.add_issue("not_a_slide", found=instance.get_text(SOP_CLASS) or "unstated")
+        source.add_issue("not_a_slide", actual=instance.get_text(SOP_CLASS) or "unstated")
     if instance.image_flavour == VOLUME:
         check_pixels(instance, source, limits)
         volumes.append((source.path, instance))
@@ -139,7 +139,7 @@ def check_dicom(source: ByteSource, limits: SlideLimits) -> CheckedSlide | None:
             volumes.append((path, other_instance))
     if not volumes:
         if not source.issues:
-            source.add_issue("associated_alone", found=instance.image_flavour or "nameless")
+            source.add_issue("associated_alone", actual=instance.image_flavour or "nameless")
         return None
     volumes.sort(key=lambda volume: (-volume[1].get_int(TOTAL_COLUMNS), volume[0]))
     sizes = dict.fromkeys(
@@ -156,7 +156,7 @@ def _other_files(source: ByteSource, limits: SlideLimits) -> list[Path]:
         path for path in folder.iterdir() if path != source.path and not path.is_symlink() and path.is_file()
     )
     if len(candidates) > limits.files:
-        source.add_issue("too_many", what="files in the folder", found=len(candidates), most=limits.files)
+        source.add_issue("too_many", what="files in the folder", actual=len(candidates), limit=limits.files)
         return []
     return candidates
 
@@ -166,7 +166,7 @@ def read_instance(source: ByteSource, limits: SlideLimits) -> DicomInstance:
     head = source.read(132, 12, "the DICOM file header")
     if head[:4] != b"\x02\0\0\0" or head[4:6] != b"UL":
         raise CheckAbortedError(
-            slide_issue("malformed", what="the DICOM file header", found=head[:6].hex(), needed="group 0002")
+            slide_issue("malformed", what="the DICOM file header", actual=head[:6].hex(), expected="group 0002")
         )
     end = 144 + int.from_bytes(head[8:12], "little")
     offset = 144
@@ -177,7 +177,7 @@ def read_instance(source: ByteSource, limits: SlideLimits) -> DicomInstance:
         offset += length
     if instance.syntax not in NATIVE_SYNTAXES and not instance.syntax.startswith(ENCAPSULATED_PREFIX):
         expected = "little endian, or JPEG or JPEG 2000 frames"
-        raise CheckAbortedError(slide_issue("packing", found=instance.syntax or "unstated", needed=expected))
+        raise CheckAbortedError(slide_issue("packing", actual=instance.syntax or "unstated", expected=expected))
     _read_elements(source, instance, end, source.size, limits, 0)
     if not instance.has_pixels:
         source.add_issue("no_pixels", what="the DICOM instance")
@@ -209,14 +209,16 @@ def _read_elements(
     personal.
     """
     if depth > limits.depth:
-        raise CheckAbortedError(slide_issue("too_many", what="nested DICOM sequences", found=depth, most=limits.depth))
+        raise CheckAbortedError(
+            slide_issue("too_many", what="nested DICOM sequences", actual=depth, limit=limits.depth)
+        )
     explicit = instance.syntax != IMPLICIT_SYNTAX
     while offset < end:
         tag, kind, length, value_offset = _read_element(source, offset, explicit)
         instance.elements += 1
         if instance.elements > limits.elements:
             raise CheckAbortedError(
-                slide_issue("too_many", what="DICOM elements", found=instance.elements, most=limits.elements)
+                slide_issue("too_many", what="DICOM elements", actual=instance.elements, limit=limits.elements)
             )
         if tag in (ITEM_ENDS, SEQUENCE_ENDS):
             return value_offset
@@ -236,7 +238,7 @@ def _read_elements(
         if value_offset + length > end:
             raise CheckAbortedError(
                 slide_issue(
-                    "truncated", what=f"DICOM element {tag[0]:04x},{tag[1]:04x}", found=value_offset + length, end=end
+                    "truncated", what=f"DICOM element {tag[0]:04x},{tag[1]:04x}", actual=value_offset + length, end=end
                 )
             )
         if is_personal_value and length and (kind in TEXT_VRS or tag[0] % 2):
@@ -258,7 +260,7 @@ def _read_items(
 ) -> int:
     end = source.size if length == UNDEFINED else offset + length
     if end > source.size:
-        raise CheckAbortedError(slide_issue("truncated", what="a DICOM sequence", found=end, end=source.size))
+        raise CheckAbortedError(slide_issue("truncated", what="a DICOM sequence", actual=end, end=source.size))
     while offset < end:
         tag, _, item_length, value_offset = _read_element(source, offset, explicit=False)
         if tag == SEQUENCE_ENDS:
@@ -266,7 +268,7 @@ def _read_items(
         if tag != ITEM:
             actual = f"{tag[0]:04x},{tag[1]:04x}"
             raise CheckAbortedError(
-                slide_issue("malformed", what=f"byte {offset:,} of the DICOM", found=actual, needed="an item")
+                slide_issue("malformed", what=f"byte {offset:,} of the DICOM", actual=actual, expected="an item")
             )
         instance.elements += 1
         item_end = end if item_length == UNDEFINED else min(value_offset + item_length, end)
@@ -280,7 +282,7 @@ def _read_pixel_data(source: ByteSource, instance: DicomInstance, offset: int, l
     if length != UNDEFINED:
         instance.stored_bytes = length
         if offset + length > source.size:
-            source.add_issue("truncated", what="the pixels", found=offset + length, end=source.size)
+            source.add_issue("truncated", what="the pixels", actual=offset + length, end=source.size)
         return offset + length
     is_offset_table = True
     while True:
@@ -289,7 +291,7 @@ def _read_pixel_data(source: ByteSource, instance: DicomInstance, offset: int, l
             return value_offset
         if tag != ITEM or value_offset + item_length > source.size:
             raise CheckAbortedError(
-                slide_issue("truncated", what="a frame", found=value_offset + item_length, end=source.size)
+                slide_issue("truncated", what="a frame", actual=value_offset + item_length, end=source.size)
             )
         if not is_offset_table:
             instance.fragments += 1
@@ -298,7 +300,7 @@ def _read_pixel_data(source: ByteSource, instance: DicomInstance, offset: int, l
         is_offset_table, offset = False, value_offset + item_length
         if instance.fragments > limits.elements:
             raise CheckAbortedError(
-                slide_issue("too_many", what="frames", found=instance.fragments, most=limits.elements)
+                slide_issue("too_many", what="frames", actual=instance.fragments, limit=limits.elements)
             )
 
 
@@ -309,28 +311,30 @@ def check_pixels(instance: DicomInstance, source: ByteSource, limits: SlideLimit
         source.add_issue("no_size", what="the DICOM instance", width=width or tile_width, height=height or tile_height)
         return
     if width * height > limits.pixels or max(width, height) > limits.side:
-        source.add_issue("pixel_bomb", what="the DICOM instance", width=width, height=height, most=limits.pixels)
+        source.add_issue("pixel_bomb", what="the DICOM instance", width=width, height=height, limit=limits.pixels)
     if tile_width * tile_height > limits.tile_pixels:
         label = "the DICOM instance"
-        source.add_issue("tile_bomb", what=label, width=tile_width, height=tile_height, most=limits.tile_pixels)
+        source.add_issue("tile_bomb", what=label, width=tile_width, height=tile_height, limit=limits.tile_pixels)
     if instance.largest_fragment > limits.tile_bytes:
-        source.add_issue("tile_bytes", what="the pixels", found=instance.largest_fragment, most=limits.tile_bytes)
+        source.add_issue("tile_bytes", what="the pixels", actual=instance.largest_fragment, limit=limits.tile_bytes)
     if frames > limits.tiles:
-        source.add_issue("too_many", what="frames", found=frames, most=limits.tiles)
+        source.add_issue("too_many", what="frames", actual=frames, limit=limits.tiles)
     bits = instance.get_int(BITS, 8)
     if bits != 8:
-        source.add_issue("packing", found=f"{bits} bits a channel", needed="8 bits")
+        source.add_issue("packing", actual=f"{bits} bits a channel", expected="8 bits")
     expected_frames = -(-width // tile_width) * -(-height // tile_height)
     if instance.get_text(ORGANISATION) == "TILED_FULL" and frames < expected_frames:
-        source.add_issue("tile_table", what="the DICOM instance", found=frames, needed=expected_frames)
+        source.add_issue("tile_table", what="the DICOM instance", actual=frames, expected=expected_frames)
     unpacked_bytes = tile_width * tile_height * instance.get_int(SAMPLES, 1) * frames
     if instance.syntax in NATIVE_SYNTAXES:
         if instance.has_pixels and instance.stored_bytes < unpacked_bytes:
-            source.add_issue("size_lies", what="the DICOM instance", found=instance.stored_bytes, needed=unpacked_bytes)
+            source.add_issue(
+                "size_lies", what="the DICOM instance", actual=instance.stored_bytes, expected=unpacked_bytes
+            )
     elif instance.has_pixels and instance.fragments < frames:
-        source.add_issue("tile_table", what="the pixels", found=instance.fragments, needed=frames)
+        source.add_issue("tile_table", what="the pixels", actual=instance.fragments, expected=frames)
     elif instance.stored_bytes and unpacked_bytes / instance.stored_bytes > limits.ratio:
-        source.add_issue("ratio", what="the pixels", found=unpacked_bytes / instance.stored_bytes, most=limits.ratio)
+        source.add_issue("ratio", what="the pixels", actual=unpacked_bytes / instance.stored_bytes, limit=limits.ratio)
 
 
 def pixel_scale(instance: DicomInstance, limits: SlideLimits) -> tuple[float, float] | None:

@@ -20,7 +20,7 @@ def check_png(source: ByteSource, limits: SlideLimits) -> CheckedSlide | None:
     head = source.read(8, 25, "the PNG header")
     if head[4:8] != b"IHDR" or int.from_bytes(head[:4]) != 13:
         raise CheckAbortedError(
-            slide_issue("malformed", what="the first PNG block", found=repr(head[4:8]), needed="IHDR")
+            slide_issue("malformed", what="the first PNG block", actual=repr(head[4:8]), expected="IHDR")
         )
     width, height = int.from_bytes(head[8:12]), int.from_bytes(head[12:16])
     offset, chunk_count, data_bytes, chunk_type = 8, 0, 0, b""
@@ -30,9 +30,11 @@ def check_png(source: ByteSource, limits: SlideLimits) -> CheckedSlide | None:
         data_bytes += length if chunk_type == b"IDAT" else 0
         offset, chunk_count = offset + 12 + length, chunk_count + 1
         if chunk_count > limits.elements:
-            raise CheckAbortedError(slide_issue("too_many", what="PNG blocks", found=chunk_count, most=limits.elements))
+            raise CheckAbortedError(
+                slide_issue("too_many", what="PNG blocks", actual=chunk_count, limit=limits.elements)
+            )
     if offset > source.size:
-        source.add_issue("truncated", what=f"the PNG block {chunk_type!r}", found=offset, end=source.size)
+        source.add_issue("truncated", what=f"the PNG block {chunk_type!r}", actual=offset, end=source.size)
     elif chunk_type != b"IEND":
         source.add_issue("no_end")
     if not data_bytes:
@@ -46,12 +48,14 @@ def check_jpeg(source: ByteSource, limits: SlideLimits) -> CheckedSlide | None:
         segment_head = source.read(offset, 4, "a JPEG segment")
         if segment_head[0] != 0xFF:
             raise CheckAbortedError(
-                slide_issue("malformed", what=f"byte {offset:,} of the JPEG", found=hex(segment_head[0]), needed="0xff")
+                slide_issue(
+                    "malformed", what=f"byte {offset:,} of the JPEG", actual=hex(segment_head[0]), expected="0xff"
+                )
             )
         marker, length = segment_head[1], int.from_bytes(segment_head[2:])
         if marker in (0xDA, 0xD9):
             raise CheckAbortedError(
-                slide_issue("malformed", what="the JPEG's size", found="missing", needed="a frame header")
+                slide_issue("malformed", what="the JPEG's size", actual="missing", expected="a frame header")
             )
         offset += 1 if marker == 0xFF else 2 + max(length, 2)
     frame = source.read(offset - length + 2, 5, "the JPEG's frame header")  # bits, height, width
@@ -90,7 +94,7 @@ def _check_scans(source: ByteSource, limits: SlideLimits, offset: int) -> None:
         has_end = has_end or b"\xff\xd9" in previous_byte + block
         offset, previous_byte = offset + len(block), block[-1:]
     if scans > limits.scans:
-        source.add_issue("too_many", what="JPEG scans", found=scans, most=limits.scans)
+        source.add_issue("too_many", what="JPEG scans", actual=scans, limit=limits.scans)
     if not has_end:
         source.add_issue("no_end")
     if not scans:
@@ -104,5 +108,5 @@ def _checked_slide(source: ByteSource, limits: SlideLimits, kind: str, width: in
         return None
     if width * height > limits.flat_pixels:
         label = f"the {kind.upper()}"
-        source.add_issue("pixel_bomb", what=label, width=width, height=height, most=limits.flat_pixels)
+        source.add_issue("pixel_bomb", what=label, width=width, height=height, limit=limits.flat_pixels)
     return CheckedSlide(source.path, kind, ((width, height),), None, (source.path,), is_flat=True)

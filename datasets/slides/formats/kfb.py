@@ -39,19 +39,19 @@ def check_kfb(source: ByteSource, limits: SlideLimits) -> CheckedSlide | None:
     if width < 1 or height < 1:
         source.add_issue("no_size", what="the KFB", width=width, height=height)
     if width * height > limits.pixels or max(width, height) > limits.side:
-        source.add_issue("pixel_bomb", what="the KFB", width=width, height=height, most=limits.pixels)
+        source.add_issue("pixel_bomb", what="the KFB", width=width, height=height, limit=limits.pixels)
     if not 1 <= tile <= int(limits.tile_pixels**0.5):
-        source.add_issue("tile_bomb", what="the KFB", width=tile, height=tile, most=limits.tile_pixels)
+        source.add_issue("tile_bomb", what="the KFB", width=tile, height=tile, limit=limits.tile_pixels)
     if not 1 <= power <= 1_000:
-        source.add_issue("malformed", what="the KFB's magnification", found=power, needed="1 to 1,000")
+        source.add_issue("malformed", what="the KFB's magnification", actual=power, expected="1 to 1,000")
     if tiles > MAX_TILES:
-        source.add_issue("too_many", what="tiles", found=tiles, most=MAX_TILES)
+        source.add_issue("too_many", what="tiles", actual=tiles, limit=MAX_TILES)
     if not tiles:
         source.add_issue("no_pixels", what="the KFB")
     if source.issues:
         return None
     if end and end < start:
-        source.add_issue("malformed", what="the end of the KFB's tile table", found=end, needed=f"{start} or more")
+        source.add_issue("malformed", what="the end of the KFB's tile table", actual=end, expected=f"{start} or more")
     entries = np.frombuffer(source.read(start, 64 * tiles, "the KFB's tile table"), ENTRY)
     first_tile = _first_tile(source, limits)
     _check_tiles(source, entries, first_tile, tile, power, limits)
@@ -66,7 +66,7 @@ def associated_images(source: ByteSource, limits: SlideLimits) -> list[tuple[int
     second_section = head.find(b"\x02\xee\xee", 92)
     if second_section < 1:
         raise CheckAbortedError(
-            slide_issue("malformed", what="the KFB's second section", found="missing", needed="a section 02")
+            slide_issue("malformed", what="the KFB's second section", actual="missing", expected="a section 02")
         )
     (third_section,) = struct.unpack("<I", source.read(4 + 52, 4, "the KFB header"))
     sections = [second_section - 1]
@@ -79,7 +79,7 @@ def associated_images(source: ByteSource, limits: SlideLimits) -> list[tuple[int
         if section_end > min(source.size, limits.header_bytes):
             raise CheckAbortedError(
                 slide_issue(
-                    "truncated", what="a KFB section", found=section_end, end=min(source.size, limits.header_bytes)
+                    "truncated", what="a KFB section", actual=section_end, end=min(source.size, limits.header_bytes)
                 )
             )
         ranges.append((section + offset, length))
@@ -103,22 +103,22 @@ def _check_tiles(
 ) -> None:
     scale = entries["scale"]
     if not np.isfinite(scale).all() or (scale <= 0).any() or not (scale >= 1).any() or (scale > power).any():
-        source.add_issue("malformed", what="a tile's magnification", found="out of range", needed=f"1 to {power}")
+        source.add_issue("malformed", what="a tile's magnification", actual="out of range", expected=f"1 to {power}")
     elif len(np.unique(scale)) > MAX_SCALES:
-        source.add_issue("too_many", what="levels", found=len(np.unique(scale)), most=MAX_SCALES)
+        source.add_issue("too_many", what="levels", actual=len(np.unique(scale)), limit=MAX_SCALES)
     if (entries["width"] > tile).any() or (entries["height"] > tile).any():
         width, height = int(entries["width"].max()), int(entries["height"].max())
-        source.add_issue("tile_bomb", what="the KFB", width=width, height=height, most=tile * tile)
+        source.add_issue("tile_bomb", what="the KFB", width=width, height=height, limit=tile * tile)
     if not (entries["width"] * entries["height"]).all():
         source.add_issue("no_size", what="a tile of the KFB", width=0, height=0)
     size = entries["size"].astype(np.uint64)
     if int(size.max()) > limits.tile_bytes:
-        source.add_issue("tile_bytes", what="the KFB", found=int(size.max()), most=limits.tile_bytes)
+        source.add_issue("tile_bytes", what="the KFB", actual=int(size.max()), limit=limits.tile_bytes)
     if first_tile + int(size.sum()) > source.size:
-        source.add_issue("truncated", what="the last tile", found=first_tile + int(size.sum()), end=source.size)
+        source.add_issue("truncated", what="the last tile", actual=first_tile + int(size.sum()), end=source.size)
     distinct_places = np.unique(np.stack([entries["x"], entries["y"], scale.view("<u4")]), axis=1)
     if distinct_places.shape[1] != len(entries):
         source.add_issue("duplicate", what="the place of a tile")
     pixels = int((entries["width"].astype(np.int64) * entries["height"]).sum())
     if 3 * pixels / max(int(size.sum()), 1) > limits.ratio:
-        source.add_issue("ratio", what="the KFB", found=3 * pixels / max(int(size.sum()), 1), most=limits.ratio)
+        source.add_issue("ratio", what="the KFB", actual=3 * pixels / max(int(size.sum()), 1), limit=limits.ratio)

@@ -26,13 +26,13 @@ def check_mrxs(source: ByteSource, limits: SlideLimits) -> CheckedSlide | None:
     ini = folder / INI_NAME
     if folder.is_symlink() or ini.is_symlink():
         raise CheckAbortedError(
-            slide_issue("outside", what=source.path.name, found=(folder if folder.is_symlink() else ini).name)
+            slide_issue("outside", what=source.path.name, actual=(folder if folder.is_symlink() else ini).name)
         )
     if not ini.is_file():
-        raise CheckAbortedError(slide_issue("mrxs_alone", found=folder.name))
+        raise CheckAbortedError(slide_issue("mrxs_alone", actual=folder.name))
     if ini.stat().st_size > limits.text_bytes:
         raise CheckAbortedError(
-            slide_issue("too_many", what=f"bytes in {INI_NAME}", found=ini.stat().st_size, most=limits.text_bytes)
+            slide_issue("too_many", what=f"bytes in {INI_NAME}", actual=ini.stat().st_size, limit=limits.text_bytes)
         )
     entries = _parse_ini(ini.read_bytes().decode("utf-8-sig", "replace"))
     names = _listed_files(entries, source, limits)
@@ -40,11 +40,11 @@ def check_mrxs(source: ByteSource, limits: SlideLimits) -> CheckedSlide | None:
     for name in names:
         path = folder / name
         if _is_unsafe_name(name) or path.is_symlink():
-            source.add_issue("outside", what=INI_NAME, found=name)
+            source.add_issue("outside", what=INI_NAME, actual=name)
         elif not path.is_file():
-            source.add_issue("missing_part", what=INI_NAME, found=name)
+            source.add_issue("missing_part", what=INI_NAME, actual=name)
         elif not path.stat().st_size:
-            source.add_issue("truncated", what=name, found=1, end=0)
+            source.add_issue("truncated", what=name, actual=1, end=0)
         else:
             files.append(path)
     return CheckedSlide(source.path, "mirax", (), _scale(entries, limits), tuple(files))
@@ -80,7 +80,7 @@ def _listed_files(entries: dict[tuple[str, str], list[str]], source: ByteSource,
     count = _last_value(entries, "DATAFILE", "FILE_COUNT")
     if not count.isdecimal() or not 1 <= int(count) <= limits.files:
         source.add_issue(
-            "malformed", what=f"FILE_COUNT of {INI_NAME}", found=count or "missing", needed=f"1 to {limits.files:,}"
+            "malformed", what=f"FILE_COUNT of {INI_NAME}", actual=count or "missing", expected=f"1 to {limits.files:,}"
         )
         count = "0"
     for section, key in [
@@ -88,7 +88,7 @@ def _listed_files(entries: dict[tuple[str, str], list[str]], source: ByteSource,
         *(("DATAFILE", f"FILE_{index}") for index in range(int(count))),
     ]:
         if not _last_value(entries, section, key):
-            source.add_issue("malformed", what=f"{key} of {INI_NAME}", found="missing", needed="a file's name")
+            source.add_issue("malformed", what=f"{key} of {INI_NAME}", actual="missing", expected="a file's name")
     return sorted({name for key, values in file_entries if key != "FILE_COUNT" for name in values if name})
 
 

@@ -153,7 +153,7 @@ def read_directories(source: ByteSource, limits: SlideLimits) -> list[TiffDirect
         head = source.read(0, 16, "the BigTIFF header")
         if layout.number(head[4:], 2) != 8:
             raise CheckAbortedError(
-                slide_issue("malformed", what="BigTIFF's offset size", found=layout.number(head[4:], 2), needed="8")
+                slide_issue("malformed", what="BigTIFF's offset size", actual=layout.number(head[4:], 2), expected="8")
             )
     offset = layout.number(head[8:], 8) if layout.is_big else layout.number(head[4:], 4)
     if byte_order == "<" and not layout.is_big and _is_ndpi(source, layout):
@@ -163,10 +163,10 @@ def read_directories(source: ByteSource, limits: SlideLimits) -> list[TiffDirect
     visited: set[int] = set()
     while offset:
         if offset in visited:
-            source.add_issue("ifd_loop", found=len(directories), offset=offset)
+            source.add_issue("ifd_loop", actual=len(directories), offset=offset)
             break
         if len(directories) == limits.directories:
-            source.add_issue("too_many", what="images", found=limits.directories + 1, most=limits.directories)
+            source.add_issue("too_many", what="images", actual=limits.directories + 1, limit=limits.directories)
             break
         visited.add(offset)
         directory, offset = _read_directory(source, layout, offset, len(directories), limits)
@@ -192,7 +192,7 @@ def _read_directory(
     count_bytes, entry_bytes, value_bytes = (8, 20, 8) if layout.is_big else (2, 12, 4)
     count = layout.number(source.read(offset, count_bytes, label), count_bytes)
     if not 1 <= count <= limits.tags:
-        raise CheckAbortedError(slide_issue("too_many", what=f"entries in {label}", found=count, most=limits.tags))
+        raise CheckAbortedError(slide_issue("too_many", what=f"entries in {label}", actual=count, limit=limits.tags))
     next_offset_bytes = 8 if layout.is_big or layout.is_ndpi else 4
     data = source.read(offset + count_bytes, count * entry_bytes + next_offset_bytes, label)
     directory = TiffDirectory(number, offset, next_link=(offset + count_bytes + count * entry_bytes, next_offset_bytes))
@@ -209,7 +209,7 @@ def _read_directory(
         if layout.is_ndpi and length > value_bytes:
             value_offset = _ndpi_offset(value_offset, offset)
         if length > value_bytes and value_offset + length > source.size:
-            source.add_issue("truncated", what=f"tag {tag} of {label}", found=value_offset + length, end=source.size)
+            source.add_issue("truncated", what=f"tag {tag} of {label}", actual=value_offset + length, end=source.size)
             continue
         if length > value_bytes:
             directory.value_ranges.append((value_offset, length))
@@ -224,15 +224,15 @@ def _read_directory(
         if tag not in READ_TAGS or kind not in TYPE_WIDTHS:
             continue
         if tag in TABLE_TAGS and value_count > limits.tiles:
-            source.add_issue("too_many", what=f"tiles in {label}", found=value_count, most=limits.tiles)
+            source.add_issue("too_many", what=f"tiles in {label}", actual=value_count, limit=limits.tiles)
             continue
         if tag not in TABLE_TAGS and length > limits.text_bytes:
-            source.add_issue("too_many", what=f"bytes in tag {tag} of {label}", found=length, most=limits.text_bytes)
+            source.add_issue("too_many", what=f"bytes in tag {tag} of {label}", actual=length, limit=limits.text_bytes)
             continue
         source.table_bytes += length
         if source.table_bytes > limits.table_bytes:
             raise CheckAbortedError(
-                slide_issue("too_many", what="bytes of tables", found=source.table_bytes, most=limits.table_bytes)
+                slide_issue("too_many", what="bytes of tables", actual=source.table_bytes, limit=limits.table_bytes)
             )
         raw = (
             inline_value[:length]
@@ -288,7 +288,7 @@ def check_image(directory: TiffDirectory, source: ByteSource, limits: SlideLimit
         return
     max_pixels = limits.pixels if directory.is_tiled or is_ndpi else limits.flat_pixels
     if width * height > max_pixels or max(width, height) > limits.side:
-        source.add_issue("pixel_bomb", what=name, width=width, height=height, most=max_pixels)
+        source.add_issue("pixel_bomb", what=name, width=width, height=height, limit=max_pixels)
     rows = min(max(directory.get_int(ROWS_PER_STRIP, height), 1), height)
     tile_width, tile_height = (
         (directory.get_int(TILE_WIDTH, 0), directory.get_int(TILE_HEIGHT, 0)) if directory.is_tiled else (width, rows)
@@ -297,10 +297,10 @@ def check_image(directory: TiffDirectory, source: ByteSource, limits: SlideLimit
         source.add_issue("no_size", what=f"a tile of {name}", width=tile_width, height=tile_height)
         return
     if directory.is_tiled and tile_width * tile_height > limits.tile_pixels:
-        source.add_issue("tile_bomb", what=name, width=tile_width, height=tile_height, most=limits.tile_pixels)
+        source.add_issue("tile_bomb", what=name, width=tile_width, height=tile_height, limit=limits.tile_pixels)
     samples, bits = directory.get_int(SAMPLES, 1), directory.get_int(BITS, 1)
     if not 1 <= samples <= 64 or not 1 <= bits <= 64:
-        source.add_issue("malformed", what=f"{name}'s pixel", found=f"{samples} x {bits} bits", needed="3 x 8 bits")
+        source.add_issue("malformed", what=f"{name}'s pixel", actual=f"{samples} x {bits} bits", expected="3 x 8 bits")
         return
     planes = samples if directory.get_int(PLANAR, 1) == 2 else 1
     expected_tiles = math.ceil(width / tile_width) * math.ceil(height / tile_height) * planes
@@ -308,10 +308,10 @@ def check_image(directory: TiffDirectory, source: ByteSource, limits: SlideLimit
     counts = directory.tags.get(TILE_COUNTS if directory.is_tiled else STRIP_COUNTS)
     if not isinstance(offsets, np.ndarray) or not isinstance(counts, np.ndarray):
         if not source.issues:
-            source.add_issue("tile_table", what=name, found=0, needed=expected_tiles)
+            source.add_issue("tile_table", what=name, actual=0, expected=expected_tiles)
         return
     if len(offsets) != expected_tiles or len(counts) != expected_tiles:
-        source.add_issue("tile_table", what=name, found=min(len(offsets), len(counts)), needed=expected_tiles)
+        source.add_issue("tile_table", what=name, actual=min(len(offsets), len(counts)), expected=expected_tiles)
         return
     if is_ndpi:
         offsets = np.array([_ndpi_offset(int(offset), directory.offset) for offset in offsets], np.uint64)
@@ -340,32 +340,32 @@ def _check_stored_bytes(
     with np.errstate(over="ignore"):
         ends.append(int((offsets + counts).max()))
     if max(ends) > source.size:
-        source.add_issue("truncated", what=name, found=max(ends), end=source.size)
+        source.add_issue("truncated", what=name, actual=max(ends), end=source.size)
     if directory.is_tiled and int(counts.max()) > limits.tile_bytes:
-        source.add_issue("tile_bytes", what=name, found=int(counts.max()), most=limits.tile_bytes)
+        source.add_issue("tile_bytes", what=name, actual=int(counts.max()), limit=limits.tile_bytes)
     if directory.get_int(COMPRESSION, 1) == 1:
         width, height = directory.size
         bits = directory.get_int(SAMPLES, 1) * directory.get_int(BITS, 1)
         expected_bytes = unpacked_bytes * len(counts) if directory.is_tiled else math.ceil(width * bits / 8) * height
         if int(counts.sum()) < expected_bytes:
-            source.add_issue("size_lies", what=name, found=int(counts.sum()), needed=expected_bytes)
+            source.add_issue("size_lies", what=name, actual=int(counts.sum()), expected=expected_bytes)
     elif NDPI not in directory.tags:
         distinct_bytes = int(
             counts[np.unique(offsets, return_index=True)[1]].sum()
         )  # stored data may be shared by many tiles
         ratio = unpacked_bytes * len(counts) / max(distinct_bytes, 1)
         if ratio > limits.ratio:
-            source.add_issue("ratio", what=name, found=ratio, most=limits.ratio)
+            source.add_issue("ratio", what=name, actual=ratio, limit=limits.ratio)
 
 
 def check_flat(directory: TiffDirectory, source: ByteSource, limits: SlideLimits) -> None:
     """Check a flat image, which is decoded as a whole with 8 bits per channel."""
     width, height = directory.size
     if width * height > limits.flat_pixels:
-        source.add_issue("pixel_bomb", what=directory.name, width=width, height=height, most=limits.flat_pixels)
+        source.add_issue("pixel_bomb", what=directory.name, width=width, height=height, limit=limits.flat_pixels)
     bits = {int(value) for value in directory.tags.get(BITS, ())} or {1}
     if not bits <= {1, 8}:
-        source.add_issue("packing", found=f"{max(bits)} bits a channel", needed="8 bits")
+        source.add_issue("packing", actual=f"{max(bits)} bits a channel", expected="8 bits")
 
 
 def pixel_scale(kind: str, directory: TiffDirectory, limits: SlideLimits) -> tuple[float, float] | None:

@@ -67,4 +67,4 @@ class StepContext:
         with read_connection(self.engine) as connection:
             if is_active(connection, grant, "pathology", row["tenant"]):
                 return True
-        return self.fail(row["id"], [slide_issue("not_authorised", found=grant)])
+        return self.fail(row["id"], [slide_issue("not_authorised", actual=grant)])

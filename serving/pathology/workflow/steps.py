@@ -44,7 +44,7 @@ def verify_file(context: StepContext, slide_id: str) -> bool:
         actual = f"SHA-256 {digest}"
         return context.fail(
             slide_id,
-            [slide_issue("malformed", what="the file", found=actual, needed=f"SHA-256 {row['sha256']}")],
+            [slide_issue("malformed", what="the file", actual=actual, expected=f"SHA-256 {row['sha256']}")],
         )
     try:
         metadata = _read_metadata(path, row)
