@@ -1,4 +1,4 @@
-"""Count inputs and scores in the bins of a card: the bins are fitted in training, requests are counted in serving."""
+"""Drift: count inputs and scores in the bins of a card, fitted in training, and compare two such counts (PSI)."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
+from datasets.derived_columns import FloatArray
 from datasets.schema import ColumnSchema
 from models.card import BinCounts, DriftProfile
 
@@ -84,3 +86,15 @@ def unflatten(drift: DriftProfile, counts: np.ndarray) -> list[np.ndarray]:
     """The inverse of `flatten`."""
     sizes = [len(bin_counts.counts) for bin_counts in (*drift.inputs, drift.score)]
     return np.split(counts, np.cumsum(sizes)[:-1])
+
+
+def psi(reference_counts: NDArray[np.integer], current_counts: NDArray[np.integer]) -> FloatArray:
+    """Population stability index of two histograms (..., bins); under 0.1 is read as stable, over 0.25 as shifted.
+
+    Half a row is added to every bin, so that an empty bin leaves the index finite.
+    """
+    reference, current = reference_counts + 0.5, current_counts + 0.5
+    reference = reference / reference.sum(axis=-1, keepdims=True)
+    current = current / current.sum(axis=-1, keepdims=True)
+    index: FloatArray = ((current - reference) * np.log(current / reference)).sum(axis=-1)
+    return index

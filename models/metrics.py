@@ -1,4 +1,4 @@
-"""Compute the statistics that training and serving share: AUC, calibration, shares with their intervals, and PSI.
+"""Compute the statistics that training and serving share: AUC, calibration, shares with their intervals.
 
 Training evaluates a new model with them, serving monitors a deployed one. numpy alone.
 """
@@ -171,21 +171,6 @@ def calibration_bins(pd: Floats, bad: NDArray[np.bool_], bins: int) -> list[Cali
         CalibrationBin(len(rows), float(pd[rows].mean()), wilson_interval(int(bad[rows].sum()), len(rows)))
         for rows in bin_rows
     ]
-
-
-# --- drift
-
-
-def psi(reference_counts: NDArray[np.integer], current_counts: NDArray[np.integer]) -> Floats:
-    """Population stability index of two histograms (..., bins); under 0.1 is read as stable, over 0.25 as shifted.
-
-    Half a row is added to every bin, so that an empty bin leaves the index finite.
-    """
-    reference, current = reference_counts + 0.5, current_counts + 0.5
-    reference = reference / reference.sum(axis=-1, keepdims=True)
-    current = current / current.sum(axis=-1, keepdims=True)
-    index: Floats = ((current - reference) * np.log(current / reference)).sum(axis=-1)
-    return index
 
 
 def _expit(log_odds: Floats) -> Floats:

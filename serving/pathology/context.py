@@ -1,9 +1,7 @@
-"""What the slides' routes share: access to the store, idempotent requests, the signer, the audit of negatives."""
+"""What the slides' routes share: access to the store, idempotent requests, the signer, the draw of blinded re-reads."""
 
 from __future__ import annotations
 
-import hmac
-import os
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,7 +17,7 @@ from serving.core.http.principal import Principal
 from serving.core.http.problems import ProblemError
 from serving.core.http.request import Request
 from serving.core.http.validation import json_object
-from serving.pathology.slides import storage
+from serving.pathology.blinded_rereads import BlindedRereads
 from serving.pathology.slides import store as slide_store
 from serving.pathology.slides.states import STATES, InvalidTransitionError, SlideNotFoundError
 from serving.settings import Settings
@@ -27,7 +25,6 @@ from serving.settings import Settings
 T = TypeVar("T")
 Row = dict[str, Any]
 ID_PATTERN = re.compile(r"[0-9a-f]{32}")
-AUDIT_KEY_FILE = "audit.key"
 
 
 class SlideContext:
@@ -36,7 +33,7 @@ class SlideContext:
     def __init__(self, settings: Settings, store: Store, quota: Quota):
         self.settings, self.store, self.quota = settings, store, quota
         self.slides_dir = settings.paths.slides
-        self._audit_key = b""
+        self.blinded_rereads = BlindedRereads(self.slides_dir, settings.slides.negative_audit_rate)
 
     def inbox(self, tenant: str) -> Path:
         """The folder whose files the tenant may submit by name."""
@@ -87,32 +84,6 @@ class SlideContext:
         if request.principal.licence:
             return request.principal
         raise ProblemError("not_a_pathologist", actual="The caller has no licence", actual_zh="请求方没有执业证号")
-
-    # --- the audit of negatives
-
-    def selected_for_audit(self, slide_id: str) -> bool:
-        """Whether the slide is selected for audit if it is read as negative.
-
-        The answer for a slide never changes, and nobody can predict it without the key.
-        """
-        if not self._audit_key:
-            self._audit_key = _load_or_create_audit_key(self.slides_dir / AUDIT_KEY_FILE)
-        draw = hmac.digest(self._audit_key, slide_id.encode(), "sha256")[:8]
-        return int.from_bytes(draw) < self.settings.slides.negative_audit_rate * 2**64
-
-
-def _load_or_create_audit_key(path: Path) -> bytes:
-    """The key file's content. If two gateways create it at the same time, both use the one that was created first."""
-    if not path.exists():
-        temp_path = storage.write_temp(path, os.urandom(32))
-        try:
-            os.link(temp_path, path)
-        except FileExistsError:
-            pass  # another gateway was first, and its key counts
-        finally:
-            temp_path.unlink()
-        storage.sync_dir(path.parent)
-    return path.read_bytes()
 
 
 @contextmanager

@@ -154,7 +154,7 @@ class PathologyRoutes:
         await self.context.quota.check(request.principal.tenant)
         slide_id, upload_id = new_id(), new_id()
         name, tenant = storage.sanitize_name(reference), request.principal.tenant
-        audit = await asyncio.to_thread(self.context.selected_for_audit, slide_id)
+        audit = await asyncio.to_thread(self.context.blinded_rereads.includes, slide_id)
 
         def create_if_new(connection: sa.Connection) -> Row:
             for existing in slide_store.same_content(connection, sha256, tenant):

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from datasets.schema import ColumnSchema
-from models.drift import BIN_COUNT, BinCounter, fit_bins, flatten, from_card, unflatten
+from models.drift import BIN_COUNT, BinCounter, fit_bins, flatten, from_card, psi, unflatten
 
 NUMBERS = st.floats(width=32, allow_infinity=False) | st.just(float("nan")) | st.sampled_from([0.0, 1.0, 0.1, 0.7])
 ROWS = arrays(np.float32, st.tuples(st.integers(1, 60), st.just(2)), elements=NUMBERS)
@@ -49,3 +49,10 @@ def test_a_value_is_read_as_the_graph_reads_it():
     drift = fit_bins([ColumnSchema(name="a")], np.float32([[0.1], [0.7], [0.9]]), np.float32([[0.7]]), np.array([0.5]))
     [single] = BinCounter([drift.inputs[0], drift.score]).count(np.array([[0.7]]), np.array([0.5]))[:1]
     assert tuple(single.tolist()) == drift.inputs[0].counts
+
+
+def test_psi_is_zero_for_equal_histograms_and_finite_for_an_empty_bin():
+    assert psi(np.array([5, 5]), np.array([5, 5])) == 0
+    assert psi(np.array([[50, 50], [50, 50]]), np.array([[50, 50], [0, 100]])).tolist() == pytest.approx(
+        [0, 2.6], abs=0.2
+    )

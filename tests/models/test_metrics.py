@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.metrics import Interval, auc, calibration_bins, calibration_slope, psi, wilson_interval
+from models.metrics import Interval, auc, calibration_bins, calibration_slope, wilson_interval
 
 
 @given(st.integers(0, 10_000), st.integers(2, 40))
@@ -51,13 +51,6 @@ def test_calibration_bins_hold_equally_many_rows_in_order_of_the_pd():
     assert [bin.rows for bin in bins] == [10] * 10
     assert [bin.mean_pd for bin in bins] == sorted(bin.mean_pd for bin in bins)
     assert (bins[0].bad_rate.value, bins[-1].bad_rate.value) == (0, 1)
-
-
-def test_psi_is_zero_for_equal_histograms_and_finite_for_an_empty_bin():
-    assert psi(np.array([5, 5]), np.array([5, 5])) == 0
-    assert psi(np.array([[50, 50], [50, 50]]), np.array([[50, 50], [0, 100]])).tolist() == pytest.approx(
-        [0, 2.6], abs=0.2
-    )
 
 
 def test_an_undefined_figure_is_null_in_json():

@@ -15,7 +15,8 @@ import numpy as np
 from scipy.optimize import isotonic_regression
 from scipy.special import betainc
 
-from models.metrics import Interval, fit_calibration, logit, psi
+from models.drift import psi
+from models.metrics import Interval, fit_calibration, logit
 
 MAX_CHUNK_CELLS = 200_000  # resamples times rows of one chunk: 1.6 MB of float64, which stays in cache
 MAX_POOLS = 500  # groups of neighbouring PDs

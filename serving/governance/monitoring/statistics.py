@@ -13,7 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from models.metrics import Z_95, Interval, calibration_bins, fit_calibration, logit, placements, psi, wilson_interval
+from models.drift import psi
+from models.metrics import Z_95, Interval, calibration_bins, fit_calibration, logit, placements, wilson_interval
 
 MIN_OUTCOMES = 10  # of either outcome; with fewer, discrimination and calibration are not estimated
 TOLERANCE = 1e-12

@@ -11,8 +11,8 @@ import numpy as np
 import sqlalchemy as sa
 
 from models.card import DriftProfile
-from models.drift import unflatten
-from models.metrics import Interval, psi
+from models.drift import psi, unflatten
+from models.metrics import Interval
 from serving.decisions.input_counts import decode_counts
 from serving.governance.monitoring import statistics
 

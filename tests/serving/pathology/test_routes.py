@@ -12,7 +12,6 @@ import time
 import httpx
 import pytest
 
-from serving.app import App
 from serving.core.db.engine import create_engine
 from serving.core.identifiers import new_id
 from serving.pathology.slides import store as slide_store
@@ -224,15 +223,6 @@ def test_the_worklist_is_paged_and_checks_its_parameters(clinic):
         assert problem(await client.get(f"/v1/slides?after={'0' * 32}")) == (404, "unknown_slide")
 
     clinic.run(story)
-
-
-def test_about_a_tenth_of_slides_is_selected_for_audit_always_the_same_ones(slide_settings):
-    first, second = (App(slide_settings).pathology.context for _ in range(2))
-    ids = [f"{number:032x}" for number in range(3_000)]
-    selected = [slide for slide in ids if first.selected_for_audit(slide)]
-    assert 200 < len(selected) < 400
-    assert selected == [slide for slide in ids if second.selected_for_audit(slide)]
-    assert (slide_settings.paths.slides / "audit.key").stat().st_mode & 0o777 == 0o600
 
 
 # --- one slide
