@@ -8,6 +8,7 @@ from typing import BinaryIO
 from datasets.slides.byte_source import CheckedSlide, open_source
 from datasets.slides.deidentification.erase import erase
 from datasets.slides.formats import tiff
+from datasets.slides.formats.tiff_directories import DESCRIPTION, SOFTWARE, TiffDirectory, read_directories
 from datasets.slides.limits import SlideLimits
 
 SIMULATED_PREFIX = b"SIMULATED"  # a simulated slide keeps saying so
@@ -23,7 +24,7 @@ def clean_tiff(checked: CheckedSlide, folder: Path, limits: SlideLimits) -> None
     """Keep the levels of the slide; erase all other images and unlink their directories."""
     path, kind = folder / checked.path.name, checked.format
     with open_source(path) as source, path.open("r+b") as file:
-        images = tiff.read_directories(source, limits)
+        images = read_directories(source, limits)
         head = source.read(0, 4, "the TIFF header")
         retained = tiff.slide_images(kind, images)
         for image in images:
@@ -42,14 +43,14 @@ def clean_tiff(checked: CheckedSlide, folder: Path, limits: SlideLimits) -> None
             file.write(target.to_bytes(width, "little" if head[:2] == b"II" else "big"))
 
 
-def _erase_texts(file: BinaryIO, kind: str, image: tiff.TiffDirectory) -> None:
+def _erase_texts(file: BinaryIO, kind: str, image: TiffDirectory) -> None:
     for tag, offset, length in image.text_ranges:
         file.seek(offset)
         text = file.read(length)
-        if tag == tiff.SOFTWARE or (tag == tiff.DESCRIPTION and text.startswith(SIMULATED_PREFIX)):
+        if tag == SOFTWARE or (tag == DESCRIPTION and text.startswith(SIMULATED_PREFIX)):
             continue
         file.seek(offset)
-        file.write(_redact_aperio(text) if tag == tiff.DESCRIPTION and kind == "aperio" else bytes(length))
+        file.write(_redact_aperio(text) if tag == DESCRIPTION and kind == "aperio" else bytes(length))
 
 
 def _redact_aperio(text: bytes) -> bytes:

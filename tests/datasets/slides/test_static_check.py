@@ -12,7 +12,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from datasets.slides.byte_source import open_source
 from datasets.slides.errors import ISSUE_TEMPLATES, SlideError
+from datasets.slides.formats.tiff_directories import read_directories
 from datasets.slides.limits import SLIDE_LIMITS
 from datasets.slides.static_check import check_slide
 from tests.datasets.slides.slide_files import CMU, bigtiff, dicom, directory, jpeg, kfb, one_image, painted, tiled
@@ -141,6 +143,25 @@ def test_an_ndpi_of_more_than_4_gigabytes_keeps_its_high_bits(tmp_path):
         file.write(stored + struct.pack("<H", len(tags)) + entries + bytes(8))
     result = check_slide(tmp_path / "slide.ndpi")
     assert (result.format, result.levels) == ("ndpi", ((64, 64),))
+
+
+def test_an_ndpi_whose_pixels_stand_before_its_first_4_gigabytes_states_their_high_bits(tmp_path):
+    """They stand after the directory, a word for each entry; the nearest offset before the directory would be wrong."""
+    base, stored = 2**32 + 4096, jpeg(painted(64, 64))
+    tags = [(256, 4, 1, 64), (257, 4, 1, 64), (258, 3, 1, 8), (259, 3, 1, 7), (273, 4, 1, 64), (277, 3, 1, 3)]
+    tags += [(278, 4, 1, 64), (279, 4, 1, len(stored)), (305, 2, 9, 4096), (65420, 4, 1, 1)]
+    entries = b"".join(struct.pack("<HHII", *tag) for tag in tags)
+    high_bits = b"".join(struct.pack("<I", int(tag[0] == 305)) for tag in tags)
+    with (tmp_path / "slide.ndpi").open("wb") as file:
+        file.write(b"II*\0" + struct.pack("<Q", base + 9))
+        file.seek(64)
+        file.write(stored)
+        file.seek(base)
+        file.write(b"NDP.scan\0" + struct.pack("<H", len(tags)) + entries + bytes(8) + high_bits)
+    assert check_slide(tmp_path / "slide.ndpi").levels == ((64, 64),)
+    with open_source(tmp_path / "slide.ndpi") as source:
+        first = read_directories(source, SLIDE_LIMITS)[0]
+    assert (first.tags[273].tolist(), first.get_text(305)) == ([64], "NDP.scan")
 
 
 def test_many_directories_that_share_one_large_table_are_refused(tmp_path):
