@@ -113,6 +113,14 @@ ISSUE_TEMPLATES: dict[str, tuple[str, str, tuple[str, str]]] = {
             "请让扫描仪不写入此类图像，或将切片转换为 DICOM。",
         ),
     ),
+    "not_proved": (
+        "its copy without label and names could not be proved: {actual}; a copy with proof was needed",
+        "无法证明其去标识副本合格：{actual}；应为经过证明的副本",
+        (
+            "The file stays in quarantine. Export it from the scanner again, or tell the operator.",
+            "文件保留在隔离区。请从扫描仪重新导出，或联系运行人员。",
+        ),
+    ),
     "not_a_slide": (
         "it is a DICOM object of class {actual}; expected whole slide microscopy",
         "DICOM 对象类别为 {actual}；应为全切片显微图像",

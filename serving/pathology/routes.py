@@ -24,7 +24,7 @@ from serving.core.http.validation import FLAG, RequestModel, matching, one_of, p
 from serving.core.identifiers import new_id
 from serving.pathology import turnaround
 from serving.pathology.context import ID_PATTERN, Row, SlideContext, state_problem
-from serving.pathology.report.render import ReportRenderer, heatmap_file, slide_file
+from serving.pathology.report.render import ReportRenderer, heatmap_file
 from serving.pathology.report.routes import ReportRoutes
 from serving.pathology.report.signing import SigningRoutes
 from serving.pathology.slides import storage
@@ -92,7 +92,7 @@ class PathologyRoutes:
         """The files of the slide named by the path. Raises ProblemError before it has been de-identified."""
         slide = await self.context.load_slide(request)
         slide_dir = self.settings.paths.slides / slide["id"]
-        path = await asyncio.to_thread(slide_file, slide_dir, slide["name"])
+        path = await asyncio.to_thread(storage.deidentified_path, slide_dir)
         if path is None:
             raise state_problem(slide["state"], "quality_passed")
         heatmap = await asyncio.to_thread(heatmap_file, slide_dir)

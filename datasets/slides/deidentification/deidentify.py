@@ -1,43 +1,50 @@
-"""Copy a slide without its label, macro and thumbnail images, which may show a patient's name.
+"""Copy a slide without its label, macro and thumbnail images, which may show a patient's name, and prove the copy.
 
-copy = deidentify_slide("slide.svs", Path("store"))        # the path to open from now on
+deidentified = deidentify_slide("slide.svs", Path("store"), key=key)
+deidentified.path                                          # the path to open from now on
 
-The reader never shows these images; here they are erased from the bytes too, and so are the texts that may identify
-people.
+The reader never shows these images; the copy does not hold their bytes, nor any text that may identify people.
 """
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
-from datasets.slides.byte_source import CheckedSlide
 from datasets.slides.deidentification import dicom, flat, kfb, tiff
+from datasets.slides.deidentification.container import Container
+from datasets.slides.deidentification.proof import Proof, prove_copy
 from datasets.slides.errors import SlideError, slide_issue
 from datasets.slides.limits import SLIDE_LIMITS, SlideLimits
 from datasets.slides.static_check import check_slide
 
-# cleans the copies in a folder of the checked files
-Cleaner = Callable[[CheckedSlide, Path, SlideLimits], None]
-CLEANERS: dict[str, Cleaner] = {
-    **dict.fromkeys(("aperio", "generic-tiff", "tiff"), tiff.clean_tiff),
-    "dicom": dicom.clean_dicom,
-    "kfb": kfb.clean_kfb,
-    "png": flat.clean_png,
-    "jpeg": flat.clean_jpeg,
+# by the format that check_slide states
+CONTAINERS: dict[str, Container] = {
+    **dict.fromkeys(("aperio", "generic-tiff", "tiff"), Container(tiff.clean_tiff, tiff.iter_texts, tiff.tile_ranges)),
+    "dicom": Container(dicom.clean_dicom, dicom.iter_texts, dicom.tile_ranges),
+    "kfb": Container(kfb.clean_kfb, kfb.iter_texts, kfb.tile_ranges),
+    "png": Container(flat.clean_png, flat.iter_png_texts, flat.png_tile_ranges),
+    "jpeg": Container(flat.clean_jpeg, flat.iter_jpeg_texts, flat.jpeg_tile_ranges),
 }
 
 
-def deidentify_slide(path: str | Path, folder: Path, limits: SlideLimits = SLIDE_LIMITS) -> Path:
-    """Copy the checked files into `folder` and clean them. Raises SlideError; label_inside if the format cannot be
-    cleaned.
+@dataclass(frozen=True, slots=True)
+class DeidentifiedSlide:
+    path: Path
+    proof: Proof
+
+
+def deidentify_slide(
+    path: str | Path, folder: Path, limits: SlideLimits = SLIDE_LIMITS, *, key: bytes
+) -> DeidentifiedSlide:
+    """Write the copy into `folder`, which is empty, and prove it. key: of the pseudonyms (pseudonyms.py).
+
+    Raises SlideError: label_inside if the format cannot be copied, not_proved if the copy cannot be proved.
     """
     checked = check_slide(path, limits)
-    if checked.format not in CLEANERS:
+    if checked.format not in CONTAINERS:
         expected = "SVS, tiled TIFF, KFB or DICOM"
         raise SlideError(checked.path.name, [slide_issue("label_inside", actual=checked.format, expected=expected)])
-    for path_to_copy in checked.files:
-        shutil.copyfile(path_to_copy, folder / path_to_copy.name)
-    CLEANERS[checked.format](checked, folder, limits)
-    return folder / checked.path.name
+    container = CONTAINERS[checked.format]
+    copy = container.clean(checked, folder, limits, key)
+    return DeidentifiedSlide(copy, prove_copy(checked, copy, container, limits))

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
 from datasets.slides.byte_source import CheckedSlide, open_source
+from datasets.slides.deidentification.container import Text, TileRange, copy_name
 from datasets.slides.deidentification.erase import erase
 from datasets.slides.formats import tiff
 from datasets.slides.formats.tiff_directories import DESCRIPTION, SOFTWARE, TiffDirectory, read_directories
@@ -20,9 +23,10 @@ APERIO_RETAINED_KEYS = {
 }
 
 
-def clean_tiff(checked: CheckedSlide, folder: Path, limits: SlideLimits) -> None:
+def clean_tiff(checked: CheckedSlide, folder: Path, limits: SlideLimits, key: bytes) -> Path:
     """Keep the levels of the slide; erase all other images and unlink their directories."""
-    path, kind = folder / checked.path.name, checked.format
+    path, kind = folder / copy_name(checked.path), checked.format
+    shutil.copyfile(checked.path, path)
     with open_source(path) as source, path.open("r+b") as file:
         images = read_directories(source, limits)
         head = source.read(0, 4, "the TIFF header")
@@ -41,6 +45,21 @@ def clean_tiff(checked: CheckedSlide, folder: Path, limits: SlideLimits) -> None
         for (offset, width), target in zip(links, [*(each.offset for each in retained), 0], strict=True):
             file.seek(offset)
             file.write(target.to_bytes(width, "little" if head[:2] == b"II" else "big"))
+    return path
+
+
+def iter_texts(checked: CheckedSlide, limits: SlideLimits) -> Iterator[Text]:
+    with open_source(checked.path) as source:
+        for image in tiff.read_directories(source, limits):
+            for tag, offset, length in image.text_ranges:
+                yield f"directory {image.number}, tag {tag}", source.read(offset, length, "a text")
+
+
+def tile_ranges(checked: CheckedSlide, limits: SlideLimits) -> Iterator[TileRange]:
+    with open_source(checked.path) as source:
+        images = tiff.slide_images(checked.format, tiff.read_directories(source, limits))
+    for image in images:
+        yield from ((checked.path, offset, length) for offset, length in tiff.tile_ranges(image))
 
 
 def _erase_texts(file: BinaryIO, kind: str, image: TiffDirectory) -> None:

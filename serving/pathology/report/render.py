@@ -1,6 +1,6 @@
 """Render a report's PDF with images from the slide's folder.
 
-<slide>/slide/<name>   the de-identified copy, the only one that is ever displayed
+<slide>/slide/         the de-identified copy, the only one that is ever displayed
 <slide>/heat.npz       probability and attention, each (rows, columns) float32, NaN where no tile was read
 """
 
@@ -11,16 +11,10 @@ from typing import Any
 
 from datasets.slides.errors import SlideError
 from serving.core.http.problems import ProblemError
+from serving.pathology.slides.storage import deidentified_path
 from serving.pathology.viewer.deepzoom import DeepZoom
 
 OVERVIEW_SIDE = 1_100  # pixels of the longer side
-
-
-def slide_file(slide_dir: Path, name: str = "") -> Path | None:
-    """The de-identified file of a slide, the one called `name` if there are several; None before it has been made."""
-    files = sorted(path for path in (slide_dir / "slide").glob("*") if path.is_file())
-    matching = [path for path in files if path.name == name]
-    return next(iter(matching or files), None)
 
 
 def heatmap_file(slide_dir: Path) -> Path | None:
@@ -47,7 +41,7 @@ class ReportRenderer:
                 "report_unavailable", actual="PDF reports are not installed here", actual_zh="此处未安装 PDF 报告组件"
             ) from error
         slide_dir = self.slides_dir / body["slide_id"]
-        path, heatmap = slide_file(slide_dir), heatmap_file(slide_dir)
+        path, heatmap = deidentified_path(slide_dir), heatmap_file(slide_dir)
         if path is None:
             reason = "The slide's file is missing", "切片文件缺失"
             raise ProblemError("report_unavailable", actual=reason[0], actual_zh=reason[1])

@@ -1,6 +1,7 @@
 """Files of slides: names and paths, appending to uploads, reading from the inbox, atomic writes.
 
 <slide>/quarantine/<name>        the uploaded file until it is verified and de-identified
+<slide>/slide/                   the de-identified copy; its files have neutral names
 <slide>/reports/<version>.pdf    a signed report; the signed body is beside it as .json
 
 Every write is flushed to the disk before it is acknowledged.
@@ -40,6 +41,12 @@ def sanitize_name(name: str) -> str:
 def quarantine_path(slides_dir: Path, slide_id: str, name: str) -> Path:
     """Where the uploaded file of a slide is kept."""
     return slides_dir / slide_id / "quarantine" / name
+
+
+def deidentified_path(slide_dir: Path) -> Path | None:
+    """The copy from which the slide is read; None before it has been made. Of a DICOM series the first file stands for
+    all of them."""
+    return min((path for path in (slide_dir / "slide").glob("*") if path.is_file()), default=None)
 
 
 def create_empty(path: Path) -> None:

@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from datasets.slides.errors import SlideIssue, slide_issue
 from serving.core.billing.prices import Prices
 from serving.core.db.engine import read_connection
+from serving.pathology.slides import storage
 from serving.pathology.slides import store as slide_store
 from serving.pathology.slides.store import Row
 from serving.pathology.workflow.runner import TileOutputs, TileRequest
@@ -22,12 +23,15 @@ InferTiles = Callable[[TileRequest], TileOutputs]
 
 @dataclass(frozen=True, slots=True)
 class StepContext:
-    """worker_id: the worker in whose name slides change their state; "" for none. prefetch: starts a request whose
-    outputs are needed next. prices: by which a reading is metered."""
+    """slide_key: the key of the pseudonyms in a tenant's slides. worker_id: the worker in whose name slides change
+    their state; "" for none. prefetch: starts a request whose outputs are needed next. prices: by which a reading is
+    metered.
+    """
 
     engine: sa.Engine
     slides_dir: Path
     infer: InferTiles
+    slide_key: Callable[[str], bytes]
     worker_id: str = ""
     prefetch: Callable[[TileRequest], None] = lambda request: None
     prices: Prices | None = None
@@ -43,10 +47,10 @@ class StepContext:
         return row
 
     def deidentified_path(self, slide_id: str) -> Path:
-        """The copy from which the slide is read; the first file of a DICOM series stands for all of them."""
-        copy_dir = self.slide_dir(slide_id) / "slide"
-        path = copy_dir / str(self.load_row(slide_id)["name"])
-        return path if path.exists() else min(copy_dir.iterdir())
+        """The copy from which the slide is read."""
+        path = storage.deidentified_path(self.slide_dir(slide_id))
+        assert path is not None, f"slide {slide_id} was de-identified"
+        return path
 
     def transition(self, slide_id: str, target: str, detail: Row | None = None, **columns: Any) -> bool:
         """As slide_store.transition, in the worker's name."""

@@ -61,7 +61,8 @@ def deidentify_file(context: StepContext, slide_id: str) -> bool:
         shutil.rmtree(temp_dir, ignore_errors=True)
         temp_dir.mkdir()
         try:
-            deidentify_slide(storage.quarantine_path(context.slides_dir, slide_id, row["name"]), temp_dir)
+            original = storage.quarantine_path(context.slides_dir, slide_id, row["name"])
+            deidentify_slide(original, temp_dir, key=context.slide_key(row["tenant"]))
         except SlideError as error:
             shutil.rmtree(temp_dir)
             return context.fail(slide_id, error.issues)

@@ -29,6 +29,7 @@ from serving.pathology.workflow.executor import StepExecutor
 from serving.pathology.workflow.heartbeat import Heartbeat
 from serving.pathology.workflow.prefetch import Prefetcher
 from serving.pathology.workflow.step_context import InferTiles, StepContext
+from serving.privacy.subjects.vault import open_vault
 from serving.settings import Settings
 
 logger = logging.getLogger("yuheng.jobs")
@@ -87,6 +88,7 @@ class SlideWorkflow:
             self.engine,
             settings.paths.slides,
             self.prefetcher,
+            open_vault(settings).slide_key,
             self.heartbeat.worker_id,
             self.prefetcher.prefetch,
             prices,

@@ -83,9 +83,9 @@ class Vault:
 
     def __init__(self, secret: bytes, profile: Profile = "aes"):
         self.profile, self._suite = profile, CIPHER_SUITES[profile]
-        self._pseudonym_key, self._wrapping_key, check_key, self._digest_key = (
+        self._pseudonym_key, self._wrapping_key, check_key, self._digest_key, self._slide_key = (
             self._suite.mac(secret, f"yuheng {purpose}".encode())
-            for purpose in ("pseudonym", "wrap", "check", "digest")
+            for purpose in ("pseudonym", "wrap", "check", "digest", "slides")
         )
         self._wrapping_key = self._wrapping_key[: self._suite.key_bytes]
         self.key_check = check_key.hex()[:32]  # identifies the key file without revealing it
@@ -97,6 +97,10 @@ class Vault:
     def digest(self, content: bytes) -> str:
         """64 hex digits, keyed so that guessable content, such as an id in a request, cannot be tested against it."""
         return self._suite.mac(self._digest_key, content).hex()
+
+    def slide_key(self, tenant: str) -> bytes:
+        """32 bytes: the key of the pseudonyms in a tenant's slides (datasets/slides/deidentification/pseudonyms.py)."""
+        return self._suite.mac(self._slide_key, tenant.encode())
 
     def new_key(self, pseudonym: str) -> tuple[bytes, bytes]:
         """(a new subject key, the same encrypted)."""

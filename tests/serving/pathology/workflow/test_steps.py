@@ -52,7 +52,7 @@ def settings(tmp_path, bundles, keys):
 def context(settings):
     engine = open_store(settings.store_location, 5.0)
     runner = TileRunner(settings)
-    yield StepContext(engine, settings.paths.slides, runner.infer)
+    yield StepContext(engine, settings.paths.slides, runner.infer, lambda tenant: tenant.encode().ljust(32))
     runner.close()
     engine.dispose()
 
