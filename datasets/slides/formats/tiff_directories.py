@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,7 +30,8 @@ READ_TAGS = (
 READ_TAGS |= {RESOLUTION_UNIT, TILE_WIDTH, TILE_HEIGHT, SUBFILE_TYPE, NDPI}
 
 
-class TiffEntry(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class TiffEntry:
     """One tag of a directory. offset, length: the bytes of its value, inside the directory or elsewhere."""
 
     tag: int
