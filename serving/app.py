@@ -12,6 +12,7 @@ from serving.decisions.routes import DecisionRoutes
 from serving.decisions.service import DecisionService
 from serving.governance.routes import GovernanceRoutes
 from serving.pathology.routes import PathologyRoutes
+from serving.pathology.upload.tus import ALIASES as UPLOAD_ALIASES
 from serving.privacy.consent.routes import ConsentRoutes
 from serving.privacy.consent.rules import load_rules
 from serving.registry.routes import VersionRoutes
@@ -44,7 +45,8 @@ class App(Router):
             **VersionRoutes(settings, service.store, service.model_loader, service.slide_model_loader).routes(),
         }
         roles = permissions.roles_by_route(routes)
-        super().__init__(routes, roles, self.authenticator.authorize, metrics, settings.limits.max_header_bytes)
+        limit, origins = settings.limits.max_header_bytes, settings.access.allowed_origins
+        super().__init__(routes, roles, self.authenticator.authorize, metrics, limit, origins, UPLOAD_ALIASES)
 
     def start(self) -> None:
         self.authenticator.start()

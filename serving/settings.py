@@ -86,6 +86,7 @@ class SlideSettings(_Section):
     upload_expires_seconds: PositiveFloat
     upload_idle_timeout_seconds: PositiveFloat
     sweep_seconds: PositiveFloat
+    series_quiet_seconds: PositiveFloat
     negative_audit_rate: float = Field(ge=0, le=1)
     max_event_streams: PositiveInt
     poll_seconds: PositiveFloat
@@ -150,11 +151,27 @@ class ConsoleSettings(_Section):
 
 class AccessSettings(_Section):
     required: bool
+    allowed_origins: tuple[str, ...]  # whose pages may call the service with a token; none by default
     audience: str = Field(min_length=1)
     oidc_issuer: str
     oidc_audience: str
     oidc_jwks: str  # a file, or the only address outside that the service calls
     oidc_algorithm: Literal["RS256", "PS256", "ES256", "EdDSA"]
+
+    @field_validator("allowed_origins", mode="before")
+    @classmethod
+    def _split_origins(cls, value: Any) -> Any:
+        """A variable of the environment separates them by commas."""
+        return [origin.strip() for origin in value.split(",") if origin.strip()] if isinstance(value, str) else value
+
+    @field_validator("allowed_origins")
+    @classmethod
+    def _check_origins(cls, origins: tuple[str, ...]) -> tuple[str, ...]:
+        for origin in origins:
+            url = urlsplit(origin)
+            if url.scheme not in ("http", "https") or not url.hostname or f"{url.scheme}://{url.netloc}" != origin:
+                raise ValueError(f"{origin!r} is no origin; one such as https://lis.hospital.example is needed")
+        return origins
 
     @model_validator(mode="after")
     def _check_oidc(self) -> AccessSettings:

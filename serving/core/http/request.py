@@ -7,6 +7,7 @@ import hashlib
 import re
 from collections.abc import AsyncGenerator, Iterator, Mapping
 from contextlib import aclosing
+from email.message import Message
 from typing import Any
 
 import orjson
@@ -30,6 +31,15 @@ class Request(requests.Request):
     def media_type(self) -> str:
         """Content-Type in lower case, without its parameters."""
         return self.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+    def media_type_params(self) -> dict[str, str]:
+        """The parameters of Content-Type: name in lower case -> value without its quotes."""
+        content_type = self.headers.get("content-type", "")
+        if ";" not in content_type:
+            return {}
+        message = Message()
+        message["Content-Type"] = content_type
+        return {name.lower(): str(value) for name, value in (message.get_params() or [])[1:]}
 
 
 class JSONResponse(responses.JSONResponse):

@@ -5,11 +5,13 @@ from __future__ import annotations
 import logging
 import re
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from urllib.parse import quote
 
 from starlette import routing
+from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from serving.core.db.errors import StoreUnavailableError
 from serving.core.http.metrics import Metrics
@@ -26,13 +28,20 @@ Authorize = Callable[[Request, frozenset[str]], Awaitable[Principal]]
 
 REQUEST_ID_PATTERN = re.compile(r"[\w.:-]{1,128}", re.ASCII)
 UNROUTED = "none"  # the route in the metrics of a path that matches no pattern
+CORS_METHODS = ("GET", "HEAD", "POST", "PATCH", "DELETE")
+CORS_EXPOSED_HEADERS = (  # what a page of another origin may read of a response
+    *("Location", "Slide-Id", "Upload-Offset", "Upload-Length", "Upload-Metadata", "Upload-Expires", "Tus-Resumable"),
+    *("Tus-Version", "Tus-Extension", "Tus-Max-Size", "Tus-Checksum-Algorithm", "Upload-Defer-Length"),
+    *("Idempotent-Replayed", "Retry-After", "X-Request-Id", "ETag", "Report-Version"),
+)
 
 
 class Router:
     """An ASGI application over a table of routes. It answers 503 until `ready` is set.
 
     `roles` holds the roles that may call a path pattern with a method; `authorize` raises ProblemError for a request
-    of anybody else, before the handler runs.
+    of anybody else, before the handler runs. Pages of the `origins` may call it too, with a token but without the
+    cookie. `aliases`: path -> the path as which it is answered.
     """
 
     def __init__(
@@ -42,17 +51,21 @@ class Router:
         authorize: Authorize,
         metrics: Metrics,
         max_header_bytes: int,
+        origins: Sequence[str] = (),
+        aliases: Mapping[str, str] | None = None,
     ):
         self.routes, self.roles, self.authorize, self.metrics = routes, roles, authorize, metrics
         self.max_header_bytes = max_header_bytes
         self.ready = False
         # Starlette takes the first pattern that matches: /v1/slides/turnaround comes before /v1/slides/{id}.
         ordered = sorted(routes, key=lambda path: "{" in path)
-        self._router = routing.Router(
-            [routing.Route(path, _Endpoint(self, path)) for path in ordered],
-            redirect_slashes=False,
-            default=_Endpoint(self, UNROUTED),
-        )
+        self._routes = [routing.Route(path, _Endpoint(self, path)) for path in ordered]
+        self._routes += [routing.Route(alias, _Endpoint(self, path)) for alias, path in (aliases or {}).items()]
+        self._router: ASGIApp = routing.Router(self._routes, redirect_slashes=False, default=_Endpoint(self, UNROUTED))
+        if origins:
+            self._router = CORSMiddleware(
+                self._router, origins, CORS_METHODS, allow_headers=["*"], expose_headers=CORS_EXPOSED_HEADERS
+            )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
@@ -65,6 +78,8 @@ class Router:
             try:
                 if not self.ready:
                     raise ProblemError("not_ready", actual="The service is starting", actual_zh="服务正在启动")
+                if route == UNROUTED and (location := self._without_slash(request)) is not None:
+                    return Response(status_code=308, headers={"Location": location})
                 method, handler = self._select_handler(route, request)
                 self._check_header_size(request)
                 request.principal = await self.authorize(request, self.roles[route, method])
@@ -91,6 +106,17 @@ class Router:
             raise ProblemError("method_not_allowed", actual=method, expected=allowed, headers={"Allow": allowed})
         return method, methods[method]
 
+    def _without_slash(self, request: Request) -> str | None:
+        """The path and query of a request without the slash at its end, where that is a route; None where it is not."""
+        scope, path = request.scope, request.scope["path"].rstrip("/")
+        if path == scope["path"]:
+            return None
+        matches = (route.matches({**scope, "path": path})[0] for route in self._routes)
+        if all(match is routing.Match.NONE for match in matches):
+            return None
+        query = scope["query_string"].decode("latin-1")
+        return quote(path) + (f"?{query}" if query else "")
+
     def _check_header_size(self, request: Request) -> None:
         size, limit = sum(len(name) + len(value) for name, value in request.headers.raw), self.max_header_bytes
         if size > limit:
@@ -107,6 +133,7 @@ class _Endpoint:
         start = time.perf_counter()
         request = Request(scope, receive)
         request.request_id = _request_id(request)
+        awaits_continue = request.headers.get("expect", "").lower() == "100-continue"
         try:
             response = await self.router.handle(self.route, request)
         except ClientDisconnect:
@@ -114,6 +141,9 @@ class _Endpoint:
         for name, value in (("Cache-Control", "no-store"), ("X-Content-Type-Options", "nosniff")):
             response.headers.setdefault(name, value)
         response.headers["X-Request-Id"] = request.request_id
+        if awaits_continue and response.status_code >= 300:
+            # The client may have kept its body back; the next request must not be taken for it (RFC 9110, 10.1.1).
+            response.headers["Connection"] = "close"
         status = 499  # the client hung up, unless the response is sent whole
         try:
             await response(scope, receive, send)

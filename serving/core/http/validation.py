@@ -11,6 +11,7 @@ A model is the one source of a validator and of its part of the OpenAPI document
 
 from __future__ import annotations
 
+import codecs
 import hashlib
 import json
 import re
@@ -31,15 +32,18 @@ from serving.core.http.request import JSON_MEDIA_TYPE, Request, read_body
 from serving.core.identifiers import DECISION_ID_PATTERN, ID_PATTERN
 from serving.settings import LimitSettings
 
-SHA256_PATTERN = re.compile(r"[0-9a-f]{64}")
 DAY_PATTERN = re.compile(r"\d{4}-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])", re.ASCII)
 
 MAX_DEPTH = 100  # levels of objects and lists
+UTF8_CHARSETS = ("utf-8", "utf8", "us-ascii", "ascii")  # ASCII is a part of UTF-8
 
 
 def parse_json(body: bytes) -> Any:
     """Parse a JSON body. Raises ProblemError, which says where a NaN or an infinity stands, as JSON has none, and names
-    a key that stands twice in one object: it would leave open which value was meant, and no verifier would read it."""
+    a key that stands twice in one object: it would leave open which value was meant, and no verifier would read it.
+
+    A byte order mark of UTF-8, which editors on Windows write, is skipped (RFC 8259, 8.1)."""
+    body = body.removeprefix(codecs.BOM_UTF8)
     if not body.strip():
         expected = ("a JSON object with indicators or a subject_id", "含 indicators 或 subject_id 的 JSON 对象")
         raise ProblemError("empty_body", expected=expected[0], expected_zh=expected[1])
@@ -63,12 +67,22 @@ def parse_json(body: bytes) -> Any:
 
 
 def require_media_type(request: Request, expected: str = JSON_MEDIA_TYPE) -> None:
-    """Raises ProblemError where Content-Type is another one."""
+    """Raises ProblemError where Content-Type is another one, or states another charset than UTF-8."""
     media_type = request.media_type()
     if media_type != expected:
         raise ProblemError(
             "unsupported_media_type", actual=repr(media_type) if media_type else "not given", expected=expected
         )
+    require_utf8(request)
+
+
+def require_utf8(request: Request) -> None:
+    """Raises ProblemError where Content-Type states another charset: its text could be read as another one."""
+    charset = request.media_type_params().get("charset", "").lower() or "utf-8"
+    if charset not in UTF8_CHARSETS:
+        media_type = request.media_type()
+        actual = f"{media_type}; charset={charset[:40]}"
+        raise ProblemError("unsupported_media_type", actual=repr(actual), expected=f"{media_type}; charset=utf-8")
 
 
 async def read_json(request: Request, limits: LimitSettings) -> bytes:
@@ -258,7 +272,9 @@ def is_number(value: Any, low: float, high: float) -> bool:
 
 
 DAY = matching(DAY_PATTERN, "a day, as 2026-11-01", "日期，如 2026-11-01")
-SHA256 = matching(SHA256_PATTERN, "64 hex digits in small letters", "64 位小写十六进制数")
+SHA256 = replace(  # in capitals too, as certutil and Get-FileHash of Windows print it
+    matching("[0-9A-Fa-f]{64}", "64 hex digits", "64 位十六进制数"), convert=lambda value: value and value.lower()
+)
 BATCH_ID = matching(ID_PATTERN, "a batch_id", "批次编号")
 DECISION_ID = matching(DECISION_ID_PATTERN, "a decision_id", "决定编号")
 FLAG = one_of("true", "false")

@@ -6,6 +6,7 @@ UnreadableFileError.
 
 from __future__ import annotations
 
+import codecs
 import csv
 import io
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -69,7 +70,7 @@ def first_record(path: Path) -> Mapping[str, Any] | None:
         while line := file.readline(MAX_RECORD_BYTES):
             if not line.isspace():
                 try:
-                    record = orjson.loads(line)
+                    record = orjson.loads(line.removeprefix(codecs.BOM_UTF8))
                 except orjson.JSONDecodeError:
                     return None
                 return record if isinstance(record, dict) else None
@@ -108,8 +109,7 @@ def read_chunks(path: Path, format: str, columns: Sequence[ColumnSchema], keep: 
 def _read_header(file: BinaryIO) -> tuple[list[str], bytes]:
     """(column names, the header's bytes); `file` is left after the header."""
     line = file.readline(MAX_RECORD_BYTES)
-    if line[:3] == b"\xef\xbb\xbf":
-        line = line[3:]
+    line = line.removeprefix(codecs.BOM_UTF8)
     try:
         names = next(csv.reader([line.decode()]), [])
     except (UnicodeDecodeError, csv.Error) as error:
@@ -224,6 +224,8 @@ def _read_ndjson(path: Path, columns: Sequence[ColumnSchema], keep: Sequence[str
     first_row = 1
     with path.open("rb") as file:
         for block in _read_blocks(file, rows, has_quotes=False):
+            if first_row == 1:
+                block = block.removeprefix(codecs.BOM_UTF8)
             lines = [line for line in block.split(b"\n") if line and not line.isspace()]
             if not lines:
                 continue

@@ -29,7 +29,7 @@ from serving.core.http.request import (
     body_too_large,
     wait_for_disconnect,
 )
-from serving.core.http.validation import FLAG, RequestModel, one_of, parse_query
+from serving.core.http.validation import FLAG, RequestModel, one_of, parse_query, require_utf8
 from serving.core.identifiers import new_id, utc_now
 from serving.decisions.batch import records
 from serving.decisions.batch.formats import FORMATS, MEDIA_TYPES
@@ -188,6 +188,7 @@ class BatchRoutes:
             raise ProblemError(
                 "unsupported_media_type", actual=repr(media_type) if media_type else "not given", expected=expected
             )
+        require_utf8(request)
         return FORMATS[media_type]
 
     def _output_format(self, request: Request, format: str, input_format: str) -> str:

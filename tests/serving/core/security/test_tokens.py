@@ -33,7 +33,13 @@ from serving.settings import AccessSettings, SettingsError, load_settings
 from tests.serving.conftest import ROOT
 
 SETTINGS = AccessSettings(
-    required=True, audience="yuheng", oidc_issuer="", oidc_audience="", oidc_jwks="", oidc_algorithm="RS256"
+    required=True,
+    allowed_origins=(),
+    audience="yuheng",
+    oidc_issuer="",
+    oidc_audience="",
+    oidc_jwks="",
+    oidc_algorithm="RS256",
 )
 BANK: dict[str, Any] = {"tenant": "east", "roles": ["bank"], "subject": "east/7"}
 CLAIMS = {"iss": "yuheng", "aud": "yuheng", "sub": "x", "tenant": "east", "roles": ["bank"]}
