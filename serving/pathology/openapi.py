@@ -31,16 +31,17 @@ from serving.settings import Settings
 SIGN_PROBLEMS = (*BODY_PROBLEMS, "not_a_pathologist", "unknown_slide", "slide_state", "bad_header", "invalid_request",
         "key_reused", "report_unavailable", *STORE_PROBLEMS)  # fmt: skip
 UPLOAD_PROBLEMS = ("tus_version", "unknown_upload", "upload_gone", "upload_locked", *STORE_PROBLEMS)
+PART_PROBLEMS = (*UPLOAD_PROBLEMS, "unsupported_media_type", "bad_header", "upload_offset", "upload_too_large",
+        "slow_request", "upload_checksum", "upload_sha256", "no_space")  # fmt: skip
 PROBLEMS: dict[str, tuple[str, ...]] = {
     "POST /v1/uploads": (
         "tus_version", "bad_header", "invalid_request", "upload_too_large", "no_space", "overloaded", "key_reused",
-        "quota_used", *STORE_PROBLEMS,
+        "quota_used", "group_complete", "unsupported_media_type", "slow_request", "upload_checksum", "upload_sha256",
+        "upload_locked", "upload_gone", *STORE_PROBLEMS,
     ),
+    "POST /v1/uploads/{id}": (*PART_PROBLEMS, "method_not_allowed", "slide_state"),
     "HEAD /v1/uploads/{id}": UPLOAD_PROBLEMS,
-    "PATCH /v1/uploads/{id}": (
-        *UPLOAD_PROBLEMS, "unsupported_media_type", "bad_header", "upload_offset", "upload_too_large", "slow_request",
-        "upload_checksum", "upload_sha256", "no_space",
-    ),
+    "PATCH /v1/uploads/{id}": PART_PROBLEMS,
     "DELETE /v1/uploads/{id}": (*UPLOAD_PROBLEMS, "slide_state"),
     "GET /v1/slides": ("bad_parameter", "unknown_slide", *STORE_PROBLEMS),
     "GET /v1/slides/turnaround": ("bad_parameter", *STORE_PROBLEMS),
@@ -53,14 +54,14 @@ PROBLEMS: dict[str, tuple[str, ...]] = {
         "bad_parameter", "not_acceptable", "unknown_slide", "slide_state", "unknown_report", "report_unavailable",
         *STORE_PROBLEMS,
     ),
-    "POST /v1/slides/{id}/cancel": ("unknown_slide", "slide_state", *STORE_PROBLEMS),
+    "POST /v1/slides/{id}/cancel": ("unknown_slide", "slide_state", "upload_locked", *STORE_PROBLEMS),
     "POST /v1/slides/{id}/review": ("not_a_pathologist", "unknown_slide", "slide_state", *STORE_PROBLEMS),
     "POST /v1/slides/{id}/sign": SIGN_PROBLEMS,
     "POST /v1/slides/{id}/amend": SIGN_PROBLEMS,
     **VIEWER_PROBLEMS,
 }  # fmt: skip
 
-METADATA_PAIR = "[A-Za-z0-9_]+ [A-Za-z0-9+/]*={0,2}"  # of Upload-Metadata
+METADATA_PAIR = "[!-+.-~]+( [A-Za-z0-9+/]*={0,2})?"  # of Upload-Metadata
 STRING: Schema = {"type": "string"}
 COUNT: Schema = {"type": "integer", "minimum": 0}
 NULL: Schema = {"type": "null"}
@@ -81,22 +82,40 @@ def _upload_paths(settings: Settings) -> Schema:
     version_param = _header_param("Tus-Resumable", {"const": VERSION}, "Version of tus.", required=True)
     length_schema = {"type": "integer", "minimum": 1, "maximum": settings.slides.max_upload_bytes}
     options_responses = _no_content("What is spoken: Tus-Version, Tus-Extension, Tus-Max-Size, Tus-Checksum-Algorithm")
+    checksum_param = _header_param(
+        "Upload-Checksum", STRING, f"One of {', '.join(ALGORITHMS)}, a blank, the part's digest in Base64 or hex."
+    )
+    part_body: Schema = {
+        "required": True,
+        "content": {PART_MEDIA_TYPE: {"schema": {"type": "string", "format": "binary"}}},
+    }
+    part_params = [
+        upload_param,
+        version_param,
+        _header_param("Upload-Offset", COUNT, "As HEAD tells it.", required=True),
+        _header_param("Upload-Length", length_schema, "Bytes of the upload, if its length was deferred."),
+        checksum_param,
+    ]
     create_operation = _operation(
         "POST /v1/uploads",
         "createUpload",
         "Begin to send a slide in parts (tus 1.0.0)",
-        {"201": _no_content("Begun: Location, Slide-Id, Upload-Expires")["204"]},
+        {"201": _no_content("Begun: Location, Slide-Id, Upload-Expires; Upload-Offset if a part was sent")["204"]},
         parameters=[
             version_param,
-            _header_param("Upload-Length", length_schema, "Bytes.", required=True),
+            _header_param("Upload-Length", length_schema, "Bytes; required without Upload-Defer-Length."),
+            _header_param("Upload-Defer-Length", {"const": "1"}, "The length follows with a later part."),
             _header_param(
                 "Upload-Metadata",
                 {"type": "string", "pattern": f"^({METADATA_PAIR}(,{METADATA_PAIR})*)?$"},
-                "filename, sha256, accession, specimen, stain, preparation, mpp, request (the request form as JSON), "
-                "each in Base64. Form and SHA-256 may also be told afterwards by POST /v1/slides.",
+                "filename, sha256, the fields of the request form or request (the form as JSON), each in Base64; other "
+                "names are ignored. For each file of a slide of several files also group, files (their number) and "
+                "relativePath. Form and SHA-256 may also be told afterwards by POST /v1/slides.",
             ),
+            checksum_param,
             IDEMPOTENCY_KEY_PARAM,
         ],
+        requestBody=part_body | {"required": False},
     )
     head_operation = _operation(
         "HEAD /v1/uploads/{id}",
@@ -110,18 +129,20 @@ def _upload_paths(settings: Settings) -> Schema:
         "sendPart",
         "Send a part; it is on the disk when the answer comes",
         _no_content("Kept: Upload-Offset; with the last part the slide goes on"),
+        parameters=part_params,
+        requestBody=part_body,
+    )
+    override_operation = _operation(
+        "POST /v1/uploads/{id}",
+        "overrideUpload",
+        "PATCH, HEAD or DELETE, as X-HTTP-Method-Override says, for clients that cannot send them",
+        {"200": {"description": "As HEAD is answered"}, **_no_content("As PATCH or DELETE is answered")},
         parameters=[
-            upload_param,
-            version_param,
-            _header_param("Upload-Offset", COUNT, "As HEAD tells it.", required=True),
-            _header_param(
-                "Upload-Checksum", STRING, f"One of {', '.join(ALGORITHMS)}, a blank, the part's digest in Base64."
-            ),
+            _header_param("X-HTTP-Method-Override", {"enum": ["PATCH", "HEAD", "DELETE"]}, "Method.", required=True),
+            *part_params[:2],
+            *(param | {"required": False} for param in part_params[2:]),
         ],
-        requestBody={
-            "required": True,
-            "content": {PART_MEDIA_TYPE: {"schema": {"type": "string", "format": "binary"}}},
-        },
+        requestBody=part_body | {"required": False},
     )
     delete_operation = _operation(
         "DELETE /v1/uploads/{id}",
@@ -137,6 +158,7 @@ def _upload_paths(settings: Settings) -> Schema:
             "options": operation((), "tusOfUploads", "What of tus is spoken", options_responses, **extra),
         },
         "/v1/uploads/{id}": {
+            "post": override_operation,
             "head": head_operation,
             "patch": patch_operation,
             "delete": delete_operation,

@@ -27,7 +27,7 @@ from serving.pathology.context import ID_PATTERN, Row, SlideContext, state_probl
 from serving.pathology.report.render import ReportRenderer, heatmap_file
 from serving.pathology.report.routes import ReportRoutes
 from serving.pathology.report.signing import SigningRoutes
-from serving.pathology.slides import storage
+from serving.pathology.slides import storage, upload_store
 from serving.pathology.slides import store as slide_store
 from serving.pathology.slides.states import SIGNED, STATES, TO_REVIEW, SlideNotFoundError
 from serving.pathology.upload import request_form
@@ -107,11 +107,7 @@ class PathologyRoutes:
         errors = errors if submission is None else submission.errors()
         given = payload.get("reference")
         reference = given if isinstance(given, str) and request_form.REFERENCE.check(given) else ""
-        upload = (
-            await self.context.read(slide_store.get_upload, reference, request.principal.tenant)
-            if ID_PATTERN.fullmatch(reference)
-            else None
-        )
+        upload = await self._find_upload(reference, request.principal.tenant)
         if reference and upload is None:
             errors += await asyncio.to_thread(self._check_reference, request.principal.tenant, reference)
         if submission is None or errors:
@@ -119,7 +115,18 @@ class PathologyRoutes:
         form, sha256 = submission.to_form(), submission.sha256
         if upload is not None and "reference" not in upload["metadata"]:
             return await self._attach_form(request, upload, form, sha256, digest)
+        if sha256 is None:
+            raise ProblemError("invalid_request", errors=[request_form.missing_sha256()])
         return await self._submit_reference(request, reference, form, sha256, digest)
+
+    async def _find_upload(self, reference: str, tenant: str) -> Row | None:
+        """The upload with this id, or one of those that bring the slide with this id; None if there is neither."""
+        if not ID_PATTERN.fullmatch(reference):
+            return None
+        upload = await self.context.read(upload_store.get_upload, reference, tenant)
+        if upload is None and await self.context.read(slide_store.get, reference, tenant) is not None:
+            upload = next(iter(await self.context.read(upload_store.uploads_of_slide, reference)), None)
+        return upload
 
     def _check_reference(self, tenant: str, reference: str) -> list[FieldError]:
         expected_zh = "收件箱内的普通文件（不含链接与 ..）"
@@ -136,12 +143,15 @@ class PathologyRoutes:
         return []
 
     async def _attach_form(
-        self, request: Request, upload: Row, form: request_form.RequestForm, sha256: str, digest: str
+        self, request: Request, upload: Row, form: request_form.RequestForm, sha256: str | None, digest: str
     ) -> Response:
         if (earlier := await self.context.earlier_response(request, "/v1/slides", digest)) is not None:
             return await self._submission_response(earlier["slide"], replayed=True)
         slide = await self.context.read(slide_store.get, upload["slide"])
         assert slide is not None, "the store holds an upload's slide"
+        if sha256 is None and upload["path"] is None and slide["sha256"] is None:
+            raise ProblemError("invalid_request", errors=[request_form.missing_sha256()])
+        sha256 = sha256 or slide["sha256"]
         if slide["state"] != "uploading" and (slide["sha256"], slide["request"]) == (sha256, form.request):
             return await self._submission_response(await self._canonical_slide_id(slide), replayed=True)
         canonical_id = await self.intake.attach_form(upload, form, sha256)
@@ -162,7 +172,7 @@ class PathologyRoutes:
                     return {"slide": existing["id"], "upload": None}
             columns = form.columns() | {"tenant": tenant, "name": name, "sha256": sha256}
             slide_store.create(connection, slide_id, detail={"reference": reference}, audit=audit, **columns)
-            slide_store.create_upload(connection, upload_id, slide_id, 0, sha256, {"reference": reference})
+            upload_store.create_upload(connection, upload_id, slide_id, 0, sha256, {"reference": reference})
             add_mpp_event(connection, slide_id, form)
             return {"slide": slide_id, "upload": upload_id}
 
@@ -219,8 +229,9 @@ class PathologyRoutes:
 
     async def cancel(self, request: Request) -> Response:
         slide = await self.context.load_slide(request)
-        upload = await self.context.read(slide_store.upload_for_slide, slide["id"])
-        if slide["state"] == "uploading" and upload is not None and upload["id"] not in self.intake.busy_uploads:
+        upload = next(iter(await self.context.read(upload_store.uploads_of_slide, slide["id"])), None)
+        is_copied = upload is not None and "reference" in upload["metadata"] and self.intake.locks.is_held(upload["id"])
+        if slide["state"] == "uploading" and upload is not None and not is_copied:
             await self.intake.abort_upload(upload, "cancelled", {"by": "request"})
         else:
             await self.context.write(lambda c: slide_store.transition(c, slide["id"], "cancelled", {"by": "request"}))
@@ -231,8 +242,7 @@ def _is_arriving(connection: sa.Connection, slide: Row) -> bool:
     """Whether the slide has arrived or is being copied from the inbox; an upload may never be continued."""
     if slide["state"] != "uploading":
         return True
-    upload = slide_store.upload_for_slide(connection, slide["id"])
-    return upload is not None and "reference" in upload["metadata"]
+    return any("reference" in upload["metadata"] for upload in upload_store.uploads_of_slide(connection, slide["id"]))
 
 
 def slide_to_json(row: Row, include_details: bool = False) -> Row:

@@ -24,6 +24,7 @@ from serving.core.db.tables.slides import (
     SLIDE_REPORTS,
     SLIDE_WORKERS,
     SLIDES,
+    UPLOAD_GROUPS,
     UPLOADS,
 )
 from serving.core.db.tables.subjects import COMPANIES, INDICATORS, SUBJECT_KEYS, VAULT
@@ -59,5 +60,6 @@ __all__ = [
     "SLIDE_WORKERS",
     "SUBJECT_KEYS",
     "UPLOADS",
+    "UPLOAD_GROUPS",
     "VAULT",
 ]

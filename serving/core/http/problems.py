@@ -204,6 +204,11 @@ PROBLEM_TYPES: dict[str, ProblemType] = {
         "The slide is {found}; {needed} is needed. Its address under /v1/slides/ tells its state.",
         "切片状态为 {found}；需要 {needed}。其在 /v1/slides/ 下的地址可查询状态。",
     ),
+    "group_complete": ProblemType(
+        409, "The group of files cannot take this file", "该文件组不能再加入此文件",
+        "{found}. Files of another slide need another group; a file of this one must be sent before all are here.",
+        "{found}。其他切片的文件请使用另一组名；本切片的文件须在全部到齐之前上传。",
+    ),
     "upload_gone": ProblemType(
         410, "The upload is over", "上传已结束",
         "{found}, and nothing more can be sent to it. Create a new one: POST /v1/uploads.",

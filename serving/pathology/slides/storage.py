@@ -1,6 +1,7 @@
 """Files of slides: names and paths, appending to uploads, reading from the inbox, atomic writes.
 
-<slide>/quarantine/<name>        the uploaded file until it is verified and de-identified
+<slide>/quarantine/<name>        the uploaded file until it is verified and de-identified; of a slide of several files
+                                 a folder that holds each under the id of its upload
 <slide>/slide/                   the de-identified copy; its files have neutral names
 <slide>/reports/<version>.pdf    a signed report; the signed body is beside it as .json
 
@@ -12,11 +13,12 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import shutil
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 CHUNK_BYTES = 1 << 20  # bytes per read or write
 _SUFFIX = re.compile(r"\.[a-z0-9]{1,8}")
@@ -43,6 +45,12 @@ def quarantine_path(slides_dir: Path, slide_id: str, name: str) -> Path:
     return slides_dir / slide_id / "quarantine" / name
 
 
+def upload_path(slides_dir: Path, slide: Mapping[str, Any], upload: Mapping[str, Any]) -> Path:
+    """Where the bytes of an upload are kept."""
+    path = quarantine_path(slides_dir, slide["id"], slide["name"])
+    return path if upload["path"] is None else path / str(upload["id"])
+
+
 def deidentified_path(slide_dir: Path) -> Path | None:
     """The copy from which the slide is read; None before it has been made. Of a DICOM series the first file stands for
     all of them."""
@@ -55,7 +63,7 @@ def create_empty(path: Path) -> None:
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
     os.fsync(descriptor)
     os.close(descriptor)
-    for directory in (path.parent, path.parent.parent, path.parent.parent.parent):
+    for directory in path.parents[:4]:
         sync_dir(directory)
 
 
@@ -113,8 +121,11 @@ def sha256_of(path: Path) -> hashlib._Hash:
 
 
 def remove_file(path: Path) -> None:
-    """Remove a quarantined file, and its folders if they are empty then."""
-    path.unlink(missing_ok=True)
+    """Remove what is quarantined, a file or the folder of several, and its folders if they are empty then."""
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
     for directory in (path.parent, path.parent.parent):
         with suppress(OSError):  # not empty, or gone
             directory.rmdir()

@@ -1,4 +1,4 @@
-"""Slides, their events, uploads and signed reports in the store.
+"""Slides, their events and signed reports in the store.
 
     transition(engine, slide_id, "deidentified", {"removed": ["label"]})     # False if it has happened before
 
@@ -17,7 +17,7 @@ from serving.core.audit import entries, log
 from serving.core.billing.prices import Prices
 from serving.core.db.engine import EngineOrConnection, read_connection, write_transaction
 from serving.core.db.lookup import events_between
-from serving.core.db.schema import METER, SLIDE_EVENTS, SLIDE_REPORTS, SLIDES, UPLOADS
+from serving.core.db.schema import METER, SLIDE_EVENTS, SLIDE_REPORTS, SLIDES
 from serving.core.db.tables.slides import SlideRow, UnloggedSlideReportRow
 from serving.core.http.principal import LOCAL_PRINCIPAL
 from serving.core.identifiers import utc_now
@@ -308,60 +308,6 @@ class ReportVersionConflictError(Exception):
 def list_reports(bind: EngineOrConnection, slide_id: str) -> list[Row]:
     """All versions of a slide's report, the first one first."""
     stmt = sa.select(SLIDE_REPORTS).where(SLIDE_REPORTS.c.slide == slide_id).order_by(SLIDE_REPORTS.c.version)
-    with read_connection(bind) as connection:
-        return [dict(row._mapping) for row in connection.execute(stmt)]
-
-
-# --- uploads
-
-
-def create_upload(
-    bind: EngineOrConnection, upload_id: str, slide_id: str, length: int, sha256: str | None, metadata: Row
-) -> None:
-    """Insert an open upload of `length` bytes."""
-    timestamp = utc_now()
-    row = {"id": upload_id, "slide": slide_id, "length": length, "offset": 0, "sha256": sha256, "metadata": metadata}
-    with write_transaction(bind) as connection:
-        connection.execute(
-            sa.insert(UPLOADS).values(row | {"state": "open", "created": timestamp, "updated": timestamp})
-        )
-
-
-def set_upload(bind: EngineOrConnection, upload_id: str, **columns: Any) -> None:
-    """Set columns of an upload, which counts as activity."""
-    with write_transaction(bind) as connection:
-        connection.execute(sa.update(UPLOADS).where(UPLOADS.c.id == upload_id).values(updated=utc_now(), **columns))
-
-
-def get_upload(bind: EngineOrConnection, upload_id: str, tenant: str | None = None) -> Row | None:
-    """The upload, if it exists and its slide belongs to `tenant`; None searches all tenants."""
-    stmt = sa.select(UPLOADS).where(UPLOADS.c.id == upload_id)
-    if tenant is not None:
-        stmt = stmt.join(SLIDES, UPLOADS.c.slide == SLIDES.c.id).where(SLIDES.c.tenant == tenant)
-    with read_connection(bind) as connection:
-        return _to_dict(connection.execute(stmt).first())
-
-
-def list_uploads(bind: EngineOrConnection, state: str, tenant: str | None = None) -> list[Row]:
-    """Uploads in a state, the oldest first, of one tenant or of all."""
-    stmt = sa.select(UPLOADS).where(UPLOADS.c.state == state).order_by(UPLOADS.c.id)
-    if tenant is not None:
-        stmt = stmt.join(SLIDES, UPLOADS.c.slide == SLIDES.c.id).where(SLIDES.c.tenant == tenant)
-    with read_connection(bind) as connection:
-        return [dict(row._mapping) for row in connection.execute(stmt)]
-
-
-def upload_for_slide(bind: EngineOrConnection, slide_id: str) -> Row | None:
-    """The upload that brings or brought the slide."""
-    with read_connection(bind) as connection:
-        return _to_dict(connection.execute(sa.select(UPLOADS).where(UPLOADS.c.slide == slide_id)).first())
-
-
-def idle_uploads(bind: EngineOrConnection, before: str) -> list[Row]:
-    """Uploads without activity since `before` whose slide is incomplete, failed or cancelled, the oldest first."""
-    waiting = SLIDES.c.state.in_(("uploading", *REUSABLE_STATES))
-    stmt = sa.select(UPLOADS).join(SLIDES, UPLOADS.c.slide == SLIDES.c.id)
-    stmt = stmt.where(UPLOADS.c.state != "expired", UPLOADS.c.updated < before, waiting).order_by(UPLOADS.c.id)
     with read_connection(bind) as connection:
         return [dict(row._mapping) for row in connection.execute(stmt)]
 

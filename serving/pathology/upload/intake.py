@@ -1,6 +1,7 @@
 """Complete uploads: verify their SHA-256, hand their slides to the workers, and remove expired uploads.
 
-A slide proceeds once three things are there, in any order: all its bytes, its request form, and its SHA-256.
+A slide proceeds once three things are there, in any order: all its bytes, its request form, and its SHA-256, which is
+implied where that of each of its files was announced.
 """
 
 from __future__ import annotations
@@ -18,8 +19,10 @@ import sqlalchemy as sa
 from serving.core.db.errors import StoreUnavailableError
 from serving.core.http.problems import PROBLEM_TYPES, ProblemError
 from serving.pathology.context import Row, SlideContext, state_problem
-from serving.pathology.slides import storage
+from serving.pathology.slides import storage, upload_store
 from serving.pathology.slides import store as slide_store
+from serving.pathology.upload import groups
+from serving.pathology.upload.locks import UploadLocks
 from serving.pathology.upload.request_form import RequestForm
 
 logger = logging.getLogger("yuheng.arrivals")
@@ -42,12 +45,12 @@ NO_SPACE = {
 
 
 class UploadIntake:
-    """busy_uploads: the uploads that are being written, verified or removed."""
+    """locks: of the uploads that are being written, verified or removed."""
 
     def __init__(self, context: SlideContext):
         self.context = context
         self.settings = context.settings.slides
-        self.busy_uploads: set[str] = set()
+        self.locks = UploadLocks()
         self._tasks: set[asyncio.Task[None]] = set()
         self._sweep_task: asyncio.Task[None] | None = None
         self._copy_lock = asyncio.Semaphore(1)  # one at a time, because the disk is the bottleneck
@@ -72,31 +75,44 @@ class UploadIntake:
             digest = await asyncio.to_thread(storage.sha256_of, path)
         sha256 = digest.hexdigest()
         size = await asyncio.to_thread(storage.size_or_none, path)
+        quiet_since = self._quiet_since()
 
         def finish_upload(connection: sa.Connection) -> ProblemError | str:
-            slide_store.set_upload(connection, row["id"], state="done", offset=size)
-            slide_store.add_event(connection, row["slide"], {"code": "arrived", "sha256": sha256}, bytes=size)
-            return _advance(connection, row["id"], row["slide"], sha256)
+            upload = upload_store.get_upload(connection, row["id"])
+            if upload is None or upload["state"] != "open":  # its slide was cancelled meanwhile
+                return ProblemError("upload_gone", actual="It was ended, or expired", actual_zh="已终止或过期")
+            upload_store.set_upload(connection, row["id"], state="done", offset=size, received_sha256=sha256)
+            if row["path"] is not None and row["sha256"] not in (None, sha256):
+                return _fail_sha256(connection, row["slide"], sha256, row["sha256"])
+            content = groups.find_content(connection, row["slide"], quiet_since)
+            if content is None:
+                slide_store.add_event(connection, row["slide"], {"code": "file", "sha256": sha256, "bytes": size})
+                return str(row["slide"])
+            return _record_arrival(connection, row["slide"], content)
 
         return await self._resolve_outcome(row["slide"], await self.context.write(finish_upload))
 
-    async def attach_form(self, row: Row, form: RequestForm, sha256: str) -> str:
-        """Record the form and SHA-256 of a slide that is being uploaded; returns and raises as `complete_upload`."""
+    def _quiet_since(self) -> str:
+        """A series whose newest file is older than this time is complete."""
+        return utc_before(self.settings.series_quiet_seconds)
+
+    async def attach_form(self, row: Row, form: RequestForm, sha256: str | None) -> str:
+        """Record the form and SHA-256 of a slide that is being uploaded; returns and raises as `complete_upload`.
+
+        sha256: None where it is implied.
+        """
+        quiet_since = self._quiet_since()
 
         def store_form(connection: sa.Connection) -> ProblemError | str:
             slide = slide_store.get(connection, row["slide"])
             assert slide is not None, "the store holds an upload's slide"
             if slide["state"] != "uploading":
                 return state_problem(slide["state"], "verifying")
-            slide_store.add_event(connection, slide["id"], {"code": "request_form"}, **form.columns(), sha256=sha256)
-            add_mpp_event(connection, slide["id"], form)
-            slide_store.set_upload(connection, row["id"], sha256=sha256)
-            arrived_sha256 = _arrived_sha256(connection, slide["id"])
-            return (
-                str(slide["id"])
-                if arrived_sha256 is None
-                else _advance(connection, row["id"], slide["id"], arrived_sha256)
-            )
+            add_form(connection, slide["id"], form, sha256 or slide["sha256"])
+            if row["path"] is None:
+                upload_store.set_upload(connection, row["id"], sha256=sha256)
+            content = groups.find_content(connection, slide["id"], quiet_since)
+            return str(slide["id"]) if content is None else _record_arrival(connection, slide["id"], content)
 
         return await self._resolve_outcome(row["slide"], await self.context.write(store_form))
 
@@ -123,20 +139,18 @@ class UploadIntake:
         task.add_done_callback(self._tasks.discard)
 
     async def _copy_reference(self, upload_id: str) -> None:
-        if upload_id in self.busy_uploads:
+        if self.locks.is_held(upload_id):
             return
-        self.busy_uploads.add(upload_id)
         try:
-            async with self._copy_lock:
-                row = await self.context.read(slide_store.get_upload, upload_id)
+            async with self.locks.hold(upload_id), self._copy_lock:
+                row = await self.context.read(upload_store.get_upload, upload_id)
                 slide = None if row is None else await self.context.read(slide_store.get, row["slide"])
                 if row is None or slide is None or row["state"] != "open" or slide["state"] != "uploading":
                     return
                 path = storage.quarantine_path(self.context.slides_dir, slide["id"], slide["name"])
+                inbox = self.context.inbox(slide["tenant"])
                 try:
-                    digest = await asyncio.to_thread(
-                        self._copy_file, slide["tenant"], row["metadata"]["reference"], path
-                    )
+                    digest = await asyncio.to_thread(_copy_inbox_file, inbox, row["metadata"]["reference"], path)
                 except storage.OutsideInboxError:
                     await self._abort(row, "failed", reasons=[REFERENCE_UNREADABLE])
                     return
@@ -148,21 +162,6 @@ class UploadIntake:
                     await self.complete_upload(row, path, digest)
         except StoreUnavailableError as error:
             logger.warning("upload %s is retried later: %s", upload_id, error)
-        finally:
-            self.busy_uploads.discard(upload_id)
-
-    def _copy_file(self, tenant: str, reference: str, path: Path) -> hashlib._Hash:
-        storage.create_empty(path)
-        with storage.open_inbox_file(self.context.inbox(tenant), reference) as source:
-            target = storage.AppendFile(path, 0, hashlib.sha256())
-            try:
-                while chunk := source.read(storage.CHUNK_BYTES):
-                    target.write(chunk)
-                target.sync()
-            finally:
-                target.close()
-        assert target.digest is not None, "it was computed from the first byte on"
-        return target.digest
 
     async def _add_event_once(self, slide_id: str, detail: dict[str, str]) -> None:
         events = await self.context.read(slide_store.events_after, slide_id)
@@ -172,12 +171,10 @@ class UploadIntake:
     # --- abandoned uploads
 
     async def abort_upload(self, row: Row, target: str, detail: Row | None = None, **columns: Any) -> None:
-        """End an upload and its slide, and remove its bytes. Raises ProblemError if the slide has proceeded already."""
-        self.busy_uploads.add(row["id"])
-        try:
+        """End an upload and its slide with all its uploads, and remove their bytes. Raises ProblemError if the slide
+        has proceeded already."""
+        async with self.locks.hold(row["id"]):
             await self._abort(row, target, detail, **columns)
-        finally:
-            self.busy_uploads.discard(row["id"])
 
     async def _abort(self, row: Row, target: str, detail: Row | None = None, **columns: Any) -> None:
         def mark_aborted(connection: sa.Connection) -> None:
@@ -187,7 +184,7 @@ class UploadIntake:
                 if slide["state"] != "uploading":
                     raise state_problem(slide["state"], "verifying")
                 slide_store.transition(connection, slide["id"], target, detail, **columns)
-            slide_store.set_upload(connection, row["id"], state="expired")
+            upload_store.end_uploads(connection, row["slide"], "expired")
 
         await self.context.write(mark_aborted)
         await self._remove_quarantined(row["slide"])
@@ -204,30 +201,66 @@ class UploadIntake:
 
     async def sweep(self) -> None:
         """Resume uploads that a crash has interrupted, and remove those that have expired."""
-        for row in await self.context.read(slide_store.list_uploads, "open"):
+        for row in await self.context.read(upload_store.list_uploads, "open"):
             if "reference" in row["metadata"]:
                 self.start_copy(row["id"])
-            elif row["id"] not in self.busy_uploads:
+            elif not self.locks.is_held(row["id"]):
                 await self._resume_upload(row)
-        idle_since = datetime.now(UTC) - timedelta(seconds=self.settings.upload_expires_seconds)
-        before = f"{idle_since.replace(tzinfo=None).isoformat(timespec='milliseconds')}Z"
-        for row in await self.context.read(slide_store.idle_uploads, before):
-            if row["id"] not in self.busy_uploads:
+        for slide_id in await self.context.read(upload_store.settling_slides):
+            await self._complete_series(slide_id)
+        before = utc_before(self.settings.upload_expires_seconds)
+        for row in await self.context.read(upload_store.idle_uploads, before):
+            if not self.locks.is_held(row["id"]):
                 await self.abort_upload(row, "failed", reasons=[UPLOAD_EXPIRED])
+
+    async def _complete_series(self, slide_id: str) -> None:
+        """Let a slide proceed of which no more files arrive."""
+        quiet_since = self._quiet_since()
+
+        def advance(connection: sa.Connection) -> ProblemError | str:
+            content = groups.find_content(connection, slide_id, quiet_since)
+            return slide_id if content is None else _record_arrival(connection, slide_id, content)
+
+        with suppress(ProblemError):  # recorded in the slide's state
+            await self._resolve_outcome(slide_id, await self.context.write(advance))
 
     async def _resume_upload(self, row: Row) -> None:
         """Complete an upload whose last byte was received before the process died."""
         slide = await self.context.read(slide_store.get, row["slide"])
         assert slide is not None, "the store holds an upload's slide"
-        path = storage.quarantine_path(self.context.slides_dir, slide["id"], slide["name"])
+        path = storage.upload_path(self.context.slides_dir, slide, row)
         if slide["state"] != "uploading" or await asyncio.to_thread(storage.size_or_none, path) != row["length"]:
             return
-        self.busy_uploads.add(row["id"])
-        try:
+        async with self.locks.hold(row["id"]):
             with suppress(ProblemError):  # a wrong SHA-256 is recorded in the slide's state
                 await self.complete_upload(row, path)
+
+
+def _copy_inbox_file(inbox: Path, reference: str, path: Path) -> hashlib._Hash:
+    """Copy an inbox file; returns its SHA-256. Raises OutsideInboxError or OSError."""
+    storage.create_empty(path)
+    with storage.open_inbox_file(inbox, reference) as source:
+        target = storage.AppendFile(path, 0, hashlib.sha256())
+        try:
+            while chunk := source.read(storage.CHUNK_BYTES):
+                target.write(chunk)
+            target.sync()
         finally:
-            self.busy_uploads.discard(row["id"])
+            target.close()
+    assert target.digest is not None, "it was computed from the first byte on"
+    return target.digest
+
+
+def utc_before(seconds: float) -> str:
+    """The time so many seconds ago, as the store has it."""
+    moment = datetime.now(UTC) - timedelta(seconds=seconds)
+    return f"{moment.replace(tzinfo=None).isoformat(timespec='milliseconds')}Z"
+
+
+def add_form(connection: sa.Connection, slide_id: str, form: RequestForm, sha256: str | None) -> None:
+    """Record the request form of a slide that exists."""
+    slide_store.add_event(connection, slide_id, {"code": "request_form"}, **form.columns(), sha256=sha256)
+    add_mpp_event(connection, slide_id, form)
 
 
 def add_mpp_event(connection: sa.Connection, slide_id: str, form: RequestForm) -> None:
@@ -236,34 +269,43 @@ def add_mpp_event(connection: sa.Connection, slide_id: str, form: RequestForm) -
         slide_store.add_event(connection, slide_id, {"code": "mpp_by_operator", "mpp": form.mpp})
 
 
-def _arrived_sha256(connection: sa.Connection, slide_id: str) -> str | None:
-    """The SHA-256 of the received bytes; None until all have been received."""
-    for event in slide_store.events_after(connection, slide_id):
-        if event["kind"] == "note" and event["detail"].get("code") == "arrived":
-            return str(event["detail"]["sha256"])
-    return None
-
-
-def _advance(connection: sa.Connection, upload_id: str, slide_id: str, sha256: str) -> ProblemError | str:
-    """Move a slide on whose bytes are there.
+def _record_arrival(connection: sa.Connection, slide_id: str, content: groups.Content) -> ProblemError | str:
+    """Record that all of a slide is here, and move it on if its form and SHA-256 are here too.
 
     Returns its id, that of an earlier slide if it is a duplicate, or the problem to be reported to its sender.
     """
     slide = slide_store.get(connection, slide_id)
     assert slide is not None, "the store holds an upload's slide"
-    if slide["state"] != "uploading" or slide["accession"] is None or slide["sha256"] is None:
+    if slide["state"] != "uploading":
+        return slide_id
+    implied = {"sha256": content.sha256} if slide["sha256"] is None and content.announced else {}
+    if not slide["bytes"]:  # not recorded yet, as it is where the form follows the bytes
+        arrival = {"code": "arrived", "sha256": content.sha256}
+        slide_store.add_event(connection, slide_id, arrival, bytes=content.size, **implied)
+    return _advance(connection, slide | implied, content.sha256)
+
+
+def _fail_sha256(connection: sa.Connection, slide_id: str, actual: str, expected: str) -> ProblemError:
+    """End a slide whose bytes are not those announced; returns the problem for its sender."""
+    upload_store.end_uploads(connection, slide_id, "failed")
+    digests = {"found": actual, "needed": expected}
+    problem_type = PROBLEM_TYPES["upload_sha256"]
+    reason = {
+        "code": "sha256",
+        "en": problem_type.detail.format(**digests),
+        "zh": problem_type.detail_zh.format(**digests),
+    }
+    slide_store.transition(connection, slide_id, "failed", digests, reasons=[reason])
+    return ProblemError("upload_sha256", actual=actual, expected=expected)
+
+
+def _advance(connection: sa.Connection, slide: Row, sha256: str) -> ProblemError | str:
+    """Move a slide on whose bytes are there; returns as `_record_arrival`."""
+    slide_id = str(slide["id"])
+    if slide["request"] is None or slide["sha256"] is None:
         return slide_id
     if slide["sha256"] != sha256:
-        slide_store.set_upload(connection, upload_id, state="failed")
-        digests = {"found": sha256, "needed": slide["sha256"]}
-        problem_type = PROBLEM_TYPES["upload_sha256"]
-        reason = {
-            "code": "sha256",
-            "en": problem_type.detail.format(**digests),
-            "zh": problem_type.detail_zh.format(**digests),
-        }
-        slide_store.transition(connection, slide_id, "failed", digests, reasons=[reason])
-        return ProblemError("upload_sha256", actual=sha256, expected=slide["sha256"])
+        return _fail_sha256(connection, slide_id, sha256, slide["sha256"])
     duplicates = [
         duplicate
         for duplicate in slide_store.same_content(connection, sha256, slide["tenant"])

@@ -7,16 +7,18 @@ import errno
 import hashlib
 import logging
 from pathlib import Path
+from typing import Any
 
 from starlette.requests import ClientDisconnect
+from starlette.types import Message
 
 from serving.core.db.errors import StoreUnavailableError
 from serving.core.http.problems import ProblemError
-from serving.core.http.request import Request
+from serving.core.http.request import Request, slow_request
 from serving.pathology.context import Row, SlideContext
-from serving.pathology.slides import storage
-from serving.pathology.slides import store as slide_store
-from serving.pathology.upload.tus_headers import Checksum, too_large_problem
+from serving.pathology.slides import storage, upload_store
+from serving.pathology.upload.locks import locked_problem
+from serving.pathology.upload.tus_headers import DEFERRED, Checksum, too_large_problem
 
 logger = logging.getLogger("yuheng.uploads")
 
@@ -34,11 +36,13 @@ class PartWriter:
         """The SHA-256 of everything received, if it is known; forgets it."""
         return self._digests.pop(upload_id, (0, None))[1]
 
-    async def append(self, request: Request, row: Row, path: Path, start: int, checksum: Checksum | None) -> int:
+    async def append(
+        self, request: Request, row: Row, path: Path, start: int, checksum: Checksum | None, stop: asyncio.Event
+    ) -> int:
         """Append the request's body from `start` on; returns the new offset, which is on the disk and in the store.
 
-        Raises ProblemError or ClientDisconnect. What was received until then is kept, unless the part has a
-        checksum that is wrong or cannot be verified.
+        stop: set once another request wants the upload. Raises ProblemError or ClientDisconnect. What was received
+        until then is kept, unless the part has a checksum that is wrong or cannot be verified.
         """
         digest_state = self._digests.pop(row["id"], (0, hashlib.sha256()))
         try:
@@ -50,7 +54,7 @@ class PartWriter:
         failure: ProblemError | ClientDisconnect | None = None
         try:
             try:
-                await self._receive_part(request, file, row["length"], checksum)
+                await self._receive_part(request, file, row, checksum, stop)
             except (ProblemError, ClientDisconnect) as error:
                 failure = error
             except OSError as error:
@@ -70,7 +74,7 @@ class PartWriter:
             del self._digests[next(iter(self._digests))]
         try:
             await self.context.write(
-                lambda connection: slide_store.set_upload(connection, row["id"], offset=file.position)
+                lambda connection: upload_store.set_upload(connection, row["id"], offset=file.position)
             )
         except StoreUnavailableError as error:
             if failure is None:
@@ -81,34 +85,49 @@ class PartWriter:
         return file.position
 
     async def _receive_part(
-        self, request: Request, file: storage.AppendFile, length: int, checksum: Checksum | None
+        self, request: Request, file: storage.AppendFile, row: Row, checksum: Checksum | None, stop: asyncio.Event
     ) -> None:
         """Write the body in chunks. Raises ProblemError, ClientDisconnect, or OSError if writing fails."""
+        length = row["length"] if row["length"] != DEFERRED else self.settings.max_upload_bytes
         buffer, more = bytearray(), True
         failure: ProblemError | ClientDisconnect | None = None
-        while more and failure is None:
-            try:
-                async with asyncio.timeout(self.settings.upload_idle_timeout_seconds):
-                    message = await request.receive()
-            except TimeoutError:
-                seconds = self.settings.upload_idle_timeout_seconds
-                failure = ProblemError("slow_request", expected=f"{seconds:g} s", expected_zh=f"{seconds:g} 秒")
-                message = {}
-            if message.get("type") == "http.disconnect":
-                failure = ClientDisconnect()
-            buffer += message.get("body", b"")
-            more = message.get("more_body", False)
-            if file.position + len(buffer) > length:
-                failure = too_large_problem(file.position + len(buffer), length)
-                del buffer[length - file.position :]
-            if len(buffer) >= storage.CHUNK_BYTES or not more or failure is not None:
-                chunk = bytes(buffer)
-                buffer.clear()
-                if checksum is not None:
-                    checksum.digest.update(chunk)
-                await asyncio.to_thread(file.write, chunk)
+        stopped = asyncio.ensure_future(stop.wait())
+        try:
+            while more and failure is None:
+                message = await self._receive_message(request, stopped)
+                if message is None:
+                    failure = locked_problem(row["id"]) if stopped.done() else self._slow_problem()
+                    message = {}
+                elif message["type"] == "http.disconnect":
+                    failure = ClientDisconnect()
+                buffer += message.get("body", b"")
+                more = message.get("more_body", False)
+                if file.position + len(buffer) > length:
+                    failure = too_large_problem(file.position + len(buffer), length)
+                    del buffer[length - file.position :]
+                if len(buffer) >= storage.CHUNK_BYTES or not more or failure is not None:
+                    chunk = bytes(buffer)
+                    buffer.clear()
+                    if checksum is not None:
+                        checksum.digest.update(chunk)
+                    await asyncio.to_thread(file.write, chunk)
+        finally:
+            stopped.cancel()
         if failure is not None:
             raise failure
+
+    async def _receive_message(self, request: Request, stopped: asyncio.Future[Any]) -> Message | None:
+        """The next message of the body; None if none comes in time, or another request wants the upload."""
+        received = asyncio.ensure_future(request.receive())
+        seconds = self.settings.upload_idle_timeout_seconds
+        try:
+            await asyncio.wait((received, stopped), timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+            return received.result() if received.done() and not stopped.done() else None
+        finally:
+            received.cancel()
+
+    def _slow_problem(self) -> ProblemError:
+        return slow_request(self.settings.upload_idle_timeout_seconds)
 
 
 def disk_full_problem(error: OSError, offset: int) -> ProblemError:

@@ -88,7 +88,9 @@ MPP = Rule(
     lambda value: None if value is None else float(value),
 )
 REFERENCE = replace(
-    text(1_000), expected="a path below the inbox, or the id of an upload", expected_zh="收件箱内的路径，或上传编号"
+    text(1_000),
+    expected="a path below the inbox, or the id of an upload or slide",
+    expected_zh="收件箱内的路径，或上传、切片编号",
 )
 CONTEXT_VALUE = Rule(
     "true, false, a number, text of up to 200 characters, or null for unknown",
@@ -157,8 +159,17 @@ class FormFields(RequestModel):
 class Submission(FormFields):
     """The body of POST /v1/slides."""
 
-    reference: Annotated[str, REFERENCE, Field(description="A path below the inbox, or the id of an upload.")]
-    sha256: Annotated[str, SHA256]
+    reference: Annotated[
+        str, REFERENCE, Field(description="A path below the inbox, the id of an upload, or that of a slide being sent.")
+    ]
+    sha256: Annotated[
+        str | None, SHA256.or_null(), Field(description="May be left out where the uploads of its files announced it.")
+    ] = None
+
+
+def missing_sha256() -> FieldError:
+    """The error of a slide whose SHA-256 nobody announced."""
+    return FieldError("sha256", "absent", SHA256.expected, SHA256.expected_zh)
 
 
 def validate(payload: Mapping[str, Any]) -> tuple[RequestForm | None, list[FieldError]]:

@@ -1,4 +1,4 @@
-"""Resumable uploads of slides: tus 1.0.0 with creation, termination, checksum and expiration.
+"""Resumable uploads of slides: tus 1.0.0 with the extensions in EXTENSIONS, as any tus client speaks it.
 
 The length of the file on the disk is the offset, whatever the store last recorded, so a crash loses nothing that was
 acknowledged. The complete file is verified against the SHA-256 that was announced with the upload or afterwards.
@@ -8,57 +8,68 @@ https://tus.io/protocols/resumable-upload
 from __future__ import annotations
 
 import asyncio
-import base64
-import hashlib
-import shutil
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from pathlib import Path
-
-import sqlalchemy as sa
 
 from serving.core.http import validation
 from serving.core.http.problems import ProblemError
 from serving.core.http.request import Request, Response
 from serving.core.http.router import Handler, Routes
-from serving.core.identifiers import new_id, utc_now
+from serving.core.identifiers import utc_now
 from serving.pathology.context import ID_PATTERN, Row, SlideContext
-from serving.pathology.slides import storage
+from serving.pathology.slides import storage, upload_store
 from serving.pathology.slides import store as slide_store
-from serving.pathology.upload.intake import UploadIntake, add_mpp_event
-from serving.pathology.upload.part_writer import PartWriter, disk_full_problem
+from serving.pathology.upload.creation import UploadCreator
+from serving.pathology.upload.intake import UploadIntake
+from serving.pathology.upload.metadata import METADATA_FIELDS
+from serving.pathology.upload.part_writer import PartWriter
 from serving.pathology.upload.tus_headers import (
     ALGORITHMS,
-    NUMBER_PATTERN,
+    DEFERRED,
     VERSION,
+    Checksum,
     bad_header_problem,
+    format_metadata,
     parse_checksum,
     parse_length,
     parse_metadata,
-    parse_upload_form,
+    parse_offset,
     too_large_problem,
     tus_response,
 )
 
-EXTENSIONS = "creation,termination,checksum,expiration"
+EXTENSIONS = "creation,creation-with-upload,creation-defer-length,termination,checksum,expiration"
 PART_MEDIA_TYPE = "application/offset+octet-stream"
+# tus clients are given their address with a slash at its end, and outside browsers they follow no redirect.
+ALIASES = {"/v1/uploads/": "/v1/uploads"}
 
 
 class TusRoutes:
-    """Each upload has one writer at a time; requests meanwhile are answered with 423."""
+    """Each upload has one writer at a time, the newest request."""
 
     def __init__(self, context: SlideContext, intake: UploadIntake):
-        self.context, self.intake = context, intake
+        self.context, self.intake, self.locks = context, intake, intake.locks
         self.settings = context.settings.slides
-        self.busy_uploads = intake.busy_uploads  # uploads that are being written, verified or removed
+        self.creator = UploadCreator(context)
         self.part_writer = PartWriter(context)
 
     def routes(self) -> Routes:
-        handlers = {"HEAD": self.get_offset, "PATCH": self.append_part, "DELETE": self.terminate_upload}
+        methods = {"HEAD": self.get_offset, "PATCH": self.append_part, "DELETE": self.terminate_upload}
+        handlers = {method: _require_tus(handler) for method, handler in methods.items()}
+
+        async def override_method(request: Request) -> Response:
+            """POST in place of a method that the client or a proxy between cannot use."""
+            method = request.headers.get("x-http-method-override", "").strip().upper()
+            if method not in handlers:
+                allowed = ", ".join((*handlers, "OPTIONS"))
+                actual = f"POST with X-HTTP-Method-Override {method[:20]!r}" if method else "POST"
+                raise ProblemError("method_not_allowed", actual=actual, expected=allowed, headers={"Allow": allowed})
+            return await handlers[method](request)
+
         return {
             "/v1/uploads": {"POST": _require_tus(self.create_upload), "OPTIONS": self.get_options},
-            "/v1/uploads/{id}": {method: _require_tus(handler) for method, handler in handlers.items()}
-            | {"OPTIONS": self.get_options},
+            "/v1/uploads/{id}": {**handlers, "POST": override_method, "OPTIONS": self.get_options},
         }
 
     async def get_options(self, request: Request) -> Response:
@@ -74,89 +85,46 @@ class TusRoutes:
     # --- creation
 
     async def create_upload(self, request: Request) -> Response:
-        length = parse_length(request, self.settings.max_upload_bytes)
-        await self.context.quota.check(request.principal.tenant)
-        metadata = parse_metadata(request)
-        form, sha256, name = parse_upload_form(metadata)
-        digest = hashlib.sha256(f"{length} {request.headers.get('upload-metadata')}".encode()).hexdigest()
-        upload_id, slide_id = new_id(), new_id()
-        audit = await asyncio.to_thread(self.context.blinded_rereads.includes, slide_id)
-        tenant = request.principal.tenant
-        columns: Row = {"tenant": tenant, "name": name, "sha256": sha256}
-        free_bytes = await asyncio.to_thread(self._free_bytes)
-        if free_bytes < length:
-            raise ProblemError(
-                "no_space",
-                actual=f"{free_bytes:,} bytes are free and {length:,} were announced",
-                actual_zh=f"可用空间 {free_bytes:,} 字节，上传需要 {length:,} 字节",
-            )
-
-        def create_rows(connection: sa.Connection) -> Row:
-            if (
-                open_count := len(slide_store.list_uploads(connection, "open", tenant))
-            ) >= self.settings.max_open_uploads:
-                raise ProblemError(
-                    "overloaded",
-                    actual=f"{open_count} uploads are open, the maximum",
-                    actual_zh=f"已有 {open_count} 个上传未完成，达到上限",
-                )
-            slide_store.create(
-                connection, slide_id, audit=audit, **columns, **(form.columns() if form is not None else {})
-            )
-            slide_store.create_upload(connection, upload_id, slide_id, length, sha256, metadata)
-            if form is not None:
-                add_mpp_event(connection, slide_id, form)
-            return {"upload": upload_id, "slide": slide_id}
-
-        path, replayed = storage.quarantine_path(self.context.slides_dir, slide_id, name), True
-        try:
-            await asyncio.to_thread(storage.create_empty, path)
-            result, replayed = await self.context.run_once(request, "/v1/uploads", digest, create_rows)
-        except OSError as error:
-            raise disk_full_problem(error, 0) from error
-        finally:
-            if replayed:  # refused, or created by an earlier request
-                await asyncio.to_thread(storage.remove_file, path)
-        if not replayed:
-            self.context.quota.add(tenant, 1)
-        headers = {
-            "Location": f"/v1/uploads/{result['upload']}",
-            "Slide-Id": result["slide"],
-            **self._expires_header(utc_now()),
-        }
-        return tus_response(headers | ({"Idempotent-Replayed": "true"} if replayed else {}), 201)
-
-    def _free_bytes(self) -> int:
-        self.context.slides_dir.mkdir(parents=True, exist_ok=True)
-        return shutil.disk_usage(self.context.slides_dir).free
+        """Create an upload, with its first part where the request brings one."""
+        if (concatenation := request.headers.get("upload-concat")) is not None:
+            expected = "an upload in one piece (tus-js-client: parallelUploads 1)", "不分并行段的上传"
+            raise bad_header_problem("Upload-Concat", concatenation, *expected)
+        length, checksum, has_part = parse_length(request, self.settings.max_upload_bytes), None, _has_body(request)
+        if has_part:
+            validation.require_media_type(request, PART_MEDIA_TYPE)
+            checksum = parse_checksum(request)
+        created, replayed = await self.creator.create(request, length, parse_metadata(request, METADATA_FIELDS))
+        headers = {"Location": f"/v1/uploads/{created['upload']}", "Slide-Id": created["slide"]}
+        headers |= {"Idempotent-Replayed": "true"} if replayed else {}
+        if not has_part:
+            return tus_response(headers | self._expires_header(utc_now()), 201)
+        async with self.locks.hold(created["upload"]) as stop:
+            row, path = await self._find_upload(created["upload"], request.principal.tenant)
+            if replayed:  # its first part may be here; the client continues after it
+                return tus_response(headers | {"Upload-Offset": str(await self._current_offset(row, path))}, 201)
+            return tus_response(headers | await self._append(request, row, path, 0, checksum, stop), 201)
 
     # --- offset
 
     async def get_offset(self, request: Request) -> Response:
-        row, path = await self._find_upload(request)
-        if row["id"] in self.busy_uploads:
-            raise _locked_problem(row["id"])
-        offset = await self._current_offset(row, path)
-        return tus_response(
-            {"Upload-Offset": str(offset), "Upload-Length": str(row["length"])} | self._describe_upload(row), 200
-        )
-
-    def _describe_upload(self, row: Row) -> dict[str, str]:
-        metadata = {name: base64.b64encode(value.encode()).decode() for name, value in row["metadata"].items()}
-        headers = (
-            {"Upload-Metadata": ",".join(f"{name} {value}" for name, value in metadata.items())} if metadata else {}
-        )
-        return (
-            headers
-            | {"Slide-Id": row["slide"]}
-            | ({} if row["state"] == "done" else self._expires_header(row["updated"]))
-        )
+        async with self.locks.hold((await self._load_upload(request))["id"]):
+            row, path = await self._find_upload(request.path_params["id"], request.principal.tenant)
+            headers = {"Upload-Offset": str(await self._current_offset(row, path)), "Slide-Id": row["slide"]}
+        if row["length"] == DEFERRED:
+            headers["Upload-Defer-Length"] = "1"
+        else:
+            headers["Upload-Length"] = str(row["length"])
+        if row["metadata"]:
+            headers["Upload-Metadata"] = format_metadata(row["metadata"])
+        return tus_response(headers | ({} if row["state"] == "done" else self._expires_header(row["updated"])), 200)
 
     async def _load_upload(self, request: Request) -> Row:
         """The upload named by the path. Raises ProblemError."""
-        upload_id = request.path_params["id"]
+        return await self._load(request.path_params["id"], request.principal.tenant)
+
+    async def _load(self, upload_id: str, tenant: str) -> Row:
         row = (
-            await self.context.read(slide_store.get_upload, upload_id, request.principal.tenant)
+            await self.context.read(upload_store.get_upload, upload_id, tenant)
             if ID_PATTERN.fullmatch(upload_id)
             else None
         )
@@ -164,9 +132,9 @@ class TusRoutes:
             raise ProblemError("unknown_upload", actual=repr(upload_id[:80]))
         return row
 
-    async def _find_upload(self, request: Request) -> tuple[Row, Path]:
-        """The upload named by the path, open or done, and its file. Raises ProblemError."""
-        row = await self._load_upload(request)
+    async def _find_upload(self, upload_id: str, tenant: str) -> tuple[Row, Path]:
+        """The upload, open or done, and its file. Raises ProblemError."""
+        row = await self._load(upload_id, tenant)
         if row["state"] == "failed":
             raise ProblemError(
                 "upload_gone", actual="Its SHA-256 is not the announced one", actual_zh="其 SHA-256 与声明不符"
@@ -177,7 +145,7 @@ class TusRoutes:
         assert slide is not None, "the store holds an upload's slide"
         if row["state"] == "open" and slide["state"] != "uploading":
             raise ProblemError("upload_gone", actual=f"Its slide is {slide['state']}", actual_zh="其切片已不在上传中")
-        return row, storage.quarantine_path(self.context.slides_dir, row["slide"], slide["name"])
+        return row, storage.upload_path(self.context.slides_dir, slide, row)
 
     async def _current_offset(self, row: Row, path: Path) -> int:
         """Bytes on the disk; all bytes of an upload that is done, whose file may be elsewhere by now."""
@@ -186,7 +154,9 @@ class TusRoutes:
             raise ProblemError(
                 "upload_gone", actual="What was received is no longer there", actual_zh="已接收的内容已不存在"
             )
-        return int(row["length"] if size is None else min(size, row["length"]))
+        if size is None:
+            return int(row["length"])
+        return size if row["length"] == DEFERRED else min(size, int(row["length"]))
 
     def _expires_header(self, updated: str) -> dict[str, str]:
         expires_at = datetime.fromisoformat(updated) + timedelta(seconds=self.settings.upload_expires_seconds)
@@ -196,32 +166,48 @@ class TusRoutes:
 
     async def append_part(self, request: Request) -> Response:
         validation.require_media_type(request, PART_MEDIA_TYPE)
-        header = request.headers.get("upload-offset")
-        if header is None or not NUMBER_PATTERN.fullmatch(header):
-            raise bad_header_problem("Upload-Offset", header, "a number of bytes", "字节数")
-        checksum = parse_checksum(request)
-        row, path = await self._find_upload(request)
-        upload_id, slide_id, length = row["id"], row["slide"], row["length"]
-        if upload_id in self.busy_uploads:
-            raise _locked_problem(upload_id)
-        self.busy_uploads.add(upload_id)  # nothing was awaited since it was checked
-        try:
-            offset = await self._current_offset(row, path)
-            if int(header) != offset:
-                raise _offset_problem(header, offset)
-            if offset < length:
-                content_length = request.headers.get("content-length")
-                if content_length is not None and offset + int(content_length) > length:
-                    raise too_large_problem(offset + int(content_length), length)
-                offset = await self.part_writer.append(request, row, path, offset, checksum)
-            if offset == length and row["state"] == "open":
-                slide_id = await self.intake.complete_upload(row, path, self.part_writer.pop_digest(upload_id))
-        finally:
-            self.busy_uploads.discard(upload_id)
+        claimed, checksum = parse_offset(request), parse_checksum(request)
+        async with self.locks.hold((await self._load_upload(request))["id"]) as stop:
+            row, path = await self._find_upload(request.path_params["id"], request.principal.tenant)
+            return tus_response(await self._append(request, row, path, claimed, checksum, stop))
+
+    async def _append(
+        self, request: Request, row: Row, path: Path, claimed: int, checksum: Checksum | None, stop: asyncio.Event
+    ) -> dict[str, str]:
+        """Append the request's body to an upload that is held; returns the headers of the response."""
+        offset = await self._current_offset(row, path)
+        if claimed != offset:
+            raise ProblemError(
+                "upload_offset", actual=f"{claimed:,}", expected=f"{offset:,}", headers={"Upload-Offset": str(offset)}
+            )
+        row = await self._announce_length(request, row, offset)
+        length, slide_id = row["length"], row["slide"]
+        if offset < length or length == DEFERRED:
+            max_bytes = self.settings.max_upload_bytes if length == DEFERRED else length
+            content_length = request.headers.get("content-length")
+            if content_length is not None and offset + int(content_length) > max_bytes:
+                raise too_large_problem(offset + int(content_length), max_bytes)
+            offset = await self.part_writer.append(request, row, path, offset, checksum, stop)
+        if offset == length and row["state"] == "open":
+            slide_id = await self.intake.complete_upload(row, path, self.part_writer.pop_digest(row["id"]))
         headers = {"Upload-Offset": str(offset), "Slide-Id": slide_id}
         if slide_id != row["slide"]:
             headers["Idempotent-Replayed"] = "true"  # the same slide was sent before
-        return tus_response(headers | (self._expires_header(utc_now()) if offset < length else {}))
+        return headers | (self._expires_header(utc_now()) if offset != length else {})
+
+    async def _announce_length(self, request: Request, row: Row, offset: int) -> Row:
+        """The upload with its length, if this part announces a length that was deferred. Raises ProblemError."""
+        header = request.headers.get("upload-length")
+        if header is None or "upload-defer-length" in request.headers:
+            return row
+        length = parse_length(request, self.settings.max_upload_bytes)
+        if row["length"] == length:
+            return row
+        if row["length"] != DEFERRED or length < offset:
+            expected = f"{row['length']:,}" if row["length"] != DEFERRED else f"{offset:,} or more"
+            raise bad_header_problem("Upload-Length", header, expected, expected)
+        await self.context.write(lambda connection: upload_store.set_upload(connection, row["id"], length=length))
+        return row | {"length": length}
 
     # --- termination
 
@@ -229,11 +215,18 @@ class TusRoutes:
         row = await self._load_upload(request)
         if row["state"] == "expired":
             raise ProblemError("upload_gone", actual="It was ended, or expired", actual_zh="已终止或过期")
-        if row["id"] in self.busy_uploads:
-            raise _locked_problem(row["id"])
-        self.part_writer.pop_digest(row["id"])
         await self.intake.abort_upload(row, "cancelled", {"by": "termination of its upload"})
+        self.part_writer.pop_digest(row["id"])
         return tus_response({})
+
+
+def _has_body(request: Request) -> bool:
+    """Whether a creation brings bytes. A body of unknown length may be empty: it counts only as what a part is sent
+    as."""
+    content_length = request.headers.get("content-length")
+    if content_length is not None:
+        return int(content_length) > 0
+    return "transfer-encoding" in request.headers and request.media_type() == PART_MEDIA_TYPE
 
 
 def _require_tus(handler: Handler) -> Handler:
@@ -251,11 +244,3 @@ def _require_tus(handler: Handler) -> Handler:
             raise
 
     return checked_handler
-
-
-def _offset_problem(claimed: str, offset: int) -> ProblemError:
-    return ProblemError("upload_offset", actual=claimed, expected=f"{offset:,}", headers={"Upload-Offset": str(offset)})
-
-
-def _locked_problem(upload_id: str) -> ProblemError:
-    return ProblemError("upload_locked", actual=upload_id)

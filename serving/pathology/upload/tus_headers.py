@@ -1,4 +1,4 @@
-"""Headers of the tus protocol: metadata of an upload, checksum of a part, and the problems with them."""
+"""Headers of the tus protocol: length, offset, metadata and checksum, and the problems with them."""
 
 from __future__ import annotations
 
@@ -6,25 +6,18 @@ import base64
 import binascii
 import hashlib
 import re
-from contextlib import suppress
-from typing import Any, NamedTuple
+from collections.abc import Collection
+from typing import NamedTuple
 
-import orjson
-
-from datasets.errors import FieldError
-from serving.core.http import validation
 from serving.core.http.problems import ProblemError
 from serving.core.http.request import Request, Response
-from serving.core.http.validation import find_json_ambiguity
-from serving.pathology.slides import storage
-from serving.pathology.upload import request_form
 
 VERSION = "1.0.0"
 # The protocol requires SHA-1 of servers that verify checksums; it only guards a part against transmission errors.
-ALGORITHMS = ("sha256", "sha1")
+ALGORITHMS = ("sha256", "sha1", "sha512", "md5")
 NUMBER_PATTERN = re.compile(r"[0-9]{1,18}", re.ASCII)
-METADATA_FIELDS = ("filename", "sha256", "request", *request_form.REQUIRED_FIELDS, "mpp")
-CLIENT_FIELDS = ("filetype", "name", "type")  # added by tus clients in browsers
+DEFERRED = -1  # the length of an upload whose length its client does not know yet
+METADATA_EXPECTED = "comma-separated names, each with a UTF-8 value in Base64", "以逗号分隔的名称与 Base64（UTF-8）值"
 
 
 class Checksum(NamedTuple):
@@ -52,9 +45,13 @@ def tus_response(headers: dict[str, str], status: int = 204) -> Response:
 
 
 def parse_length(request: Request, max_bytes: int) -> int:
-    """Upload-Length, in bytes. Raises ProblemError."""
-    header = request.headers.get("upload-length")
-    if header is None or not NUMBER_PATTERN.fullmatch(header) or not int(header):
+    """Upload-Length, in bytes; DEFERRED where Upload-Defer-Length stands instead. Raises ProblemError."""
+    deferral, header = request.headers.get("upload-defer-length"), request.headers.get("upload-length")
+    if deferral is not None and header is None:
+        if deferral != "1":
+            raise bad_header_problem("Upload-Defer-Length", deferral, "1", "1")
+        return DEFERRED
+    if deferral is not None or header is None or not NUMBER_PATTERN.fullmatch(header) or not int(header):
         expected = "the total number of bytes, above 0", "大于 0 的总字节数"
         raise bad_header_problem("Upload-Length", header, *expected)
     if int(header) > max_bytes:
@@ -62,83 +59,74 @@ def parse_length(request: Request, max_bytes: int) -> int:
     return int(header)
 
 
-def parse_metadata(request: Request) -> dict[str, str]:
-    """Decode Upload-Metadata: comma-separated names, each with a value in Base64. Raises ProblemError."""
-    header = request.headers.get("upload-metadata")
+def parse_offset(request: Request) -> int:
+    """Upload-Offset, in bytes. Raises ProblemError."""
+    header = request.headers.get("upload-offset")
+    if header is None or not NUMBER_PATTERN.fullmatch(header):
+        raise bad_header_problem("Upload-Offset", header, "a number of bytes", "字节数")
+    return int(header)
+
+
+def parse_metadata(request: Request, text_fields: Collection[str]) -> dict[str, str]:
+    """Decode Upload-Metadata: comma-separated names, each with a value in Base64 or without one.
+
+    The protocol allows any bytes as a value: those that are no text are left out. Raises ProblemError where the value
+    of one of the `text_fields` is no text, or the header is malformed.
+    """
     metadata: dict[str, str] = {}
-    expected = "comma-separated names, each with a UTF-8 value in Base64", "以逗号分隔的名称与 Base64（UTF-8）值"
-    for item in header.split(",") if header else ():
-        name, _, value = item.strip().partition(" ")
+    names: set[str] = set()
+    for item in map(str.strip, request.headers.get("upload-metadata", "").split(",")):
+        name, _, value = item.partition(" ")
+        content = decode_base64(value.strip())
+        if name in names or content is None:
+            raise bad_header_problem("Upload-Metadata", item, *METADATA_EXPECTED)
+        if not name:  # a comma at the end
+            continue
+        names.add(name)
         try:
-            decoded = base64.b64decode(value, validate=True).decode()
-        except (binascii.Error, ValueError) as error:
-            raise bad_header_problem("Upload-Metadata", item, *expected) from error
-        if not name or name in metadata:
-            raise bad_header_problem("Upload-Metadata", item, *expected)
-        metadata[name] = decoded
+            metadata[name] = content.decode()
+        except UnicodeDecodeError as error:
+            if name in text_fields:
+                raise bad_header_problem("Upload-Metadata", item, *METADATA_EXPECTED) from error
     return metadata
 
 
-def parse_upload_form(metadata: dict[str, str]) -> tuple[request_form.RequestForm | None, str | None, str]:
-    """(request form or None, announced SHA-256 or None, sanitised file name). Raises ProblemError with all errors."""
-    allowed_text = ", ".join(METADATA_FIELDS)
-    form_payload: dict[str, Any] = {
-        name: metadata[name] for name in (*request_form.REQUIRED_FIELDS, "mpp") if name in metadata
-    }
-    errors = [
-        FieldError(validation.shorten(name), "unknown", f"one of {allowed_text}", f"{allowed_text} 之一")
-        for name in metadata
-        if name not in (*METADATA_FIELDS, *CLIENT_FIELDS)
-    ]
-    if "request" in metadata:
-        try:
-            request_json = orjson.loads(metadata["request"])
-        except orjson.JSONDecodeError:
-            request_json = None
-        if isinstance(request_json, dict):
-            if ambiguity := find_json_ambiguity(metadata["request"].encode(), request_json):
-                errors.append(FieldError("request", ambiguity[0], "each name once", "每个名称只出现一次"))
-            errors += [
-                FieldError(name, "given twice with different values", "a single value", "单一取值")
-                for name in form_payload
-                if name in request_json and str(request_json[name]) != form_payload[name]
-            ]
-            form_payload = request_json | {
-                name: value for name, value in form_payload.items() if name not in request_json
-            }
-        else:
-            errors.append(
-                FieldError("request", "not a JSON object", "the request form as a JSON object", "JSON 对象形式的申请单")
-            )
-    sha256 = metadata.get("sha256")
-    if sha256 is not None:
-        errors += validation.SHA256.errors("sha256", sha256)
-    form = None
-    if form_payload:
-        form, form_errors = request_form.validate(request_form.parse_mpp(form_payload))
-        errors += form_errors
-    if errors:
-        raise ProblemError("invalid_request", errors=errors)
-    return form, sha256, storage.sanitize_name(metadata.get("filename") or metadata.get("name") or "slide")
+def format_metadata(metadata: dict[str, str]) -> str:
+    """Metadata as Upload-Metadata has it."""
+    return ",".join(f"{name} {base64.b64encode(value.encode()).decode()}" for name, value in metadata.items())
 
 
 def parse_checksum(request: Request) -> Checksum | None:
-    """The part's Upload-Checksum; None if it has none. Raises ProblemError."""
+    """The part's Upload-Checksum; None if it has none. Raises ProblemError.
+
+    The protocol has the digest in Base64; hex digits, which many programs print, are taken too.
+    """
     header = request.headers.get("upload-checksum")
     if header is None:
         return None
-    algorithm, _, value = header.partition(" ")
-    expected = (
+    algorithm, _, value = header.strip().partition(" ")
+    name, value = algorithm.lower().replace("-", ""), value.strip()
+    if name in ALGORITHMS:
+        digest = hashlib.new(name, usedforsecurity=False)
+        is_hex = len(value) == 2 * digest.digest_size and re.fullmatch("[0-9A-Fa-f]+", value)
+        expected_digest = bytes.fromhex(value) if is_hex else decode_base64(value)
+        if expected_digest is not None and len(expected_digest) == digest.digest_size:
+            return Checksum(digest, expected_digest)
+    raise bad_header_problem(
+        "Upload-Checksum",
+        header,
         f"one of {', '.join(ALGORITHMS)}, a space, and the digest in Base64",
         f"{'、'.join(ALGORITHMS)} 之一及 Base64 摘要",
     )
-    if algorithm not in ALGORITHMS:
-        raise bad_header_problem("Upload-Checksum", header, *expected)
-    digest = hashlib.new(algorithm, usedforsecurity=False)
-    with suppress(binascii.Error, ValueError):
-        if len(expected_digest := base64.b64decode(value, validate=True)) == digest.digest_size:
-            return Checksum(digest, expected_digest)
-    raise bad_header_problem("Upload-Checksum", header, *expected)
+
+
+def decode_base64(text: str) -> bytes | None:
+    """Base64 in either alphabet, with or without its padding; None if it is not Base64."""
+    try:
+        unpadded = text.translate(str.maketrans("-_", "+/")).rstrip("=").encode("ascii")
+        return base64.b64decode(unpadded + b"=" * (-len(unpadded) % 4), validate=True)
+    except (binascii.Error, UnicodeEncodeError):
+        return None
 
 
 def bad_header_problem(name: str, value: str | None, expected: str, expected_zh: str) -> ProblemError:

@@ -15,6 +15,7 @@ import pytest
 from serving.core.db.engine import create_engine
 from serving.core.identifiers import new_id
 from serving.pathology.slides import store as slide_store
+from serving.pathology.slides import upload_store
 from tests.serving.conftest import Inside, settings_for, store_url
 from tests.serving.pathology.conftest import FORM, READING, problem, put_slide, sha256
 
@@ -152,7 +153,8 @@ def test_a_full_disk_is_noted_and_the_copy_is_made_once_there_is_space(clinic, i
         assert (await client.get(f"/v1/slides/{slide}")).json()["state"] == "uploading"
         await client.post("/v1/slides", json=submission())  # another slide proceeds
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
-        while gateway.pathology.intake.busy_uploads:
+        upload = upload_store.uploads_of_slide(gateway.service.store.engine, slide)[0]["id"]
+        while gateway.pathology.intake.locks.is_held(upload):
             await asyncio.sleep(0.02)
         await gateway.pathology.intake.sweep()
         await wait_for_state(client, slide, "verifying")

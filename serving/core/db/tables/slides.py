@@ -140,6 +140,8 @@ class UploadRow(TypedDict):
     length: int
     offset: int
     sha256: str | None
+    received_sha256: str | None
+    path: str | None
     metadata: dict[str, Any]
     state: str
     created: str
@@ -151,9 +153,11 @@ UPLOADS = sa.Table(
     METADATA,
     sa.Column("id", sa.String(32), primary_key=True),
     sa.Column("slide", sa.String(32), sa.ForeignKey("slides.id"), nullable=False),
-    sa.Column("length", sa.BigInteger, nullable=False),  # bytes
+    sa.Column("length", sa.BigInteger, nullable=False),  # bytes; -1 while the client does not know it
     sa.Column("offset", sa.BigInteger, nullable=False),  # bytes at the last update; the file's size is authoritative
     sa.Column("sha256", sa.String(64)),  # as announced
+    sa.Column("received_sha256", sa.String(64)),  # of all its bytes, once they are here
+    sa.Column("path", sa.String(400)),  # in the folder of a slide that has several files; null of the only file
     sa.Column("metadata", sa.JSON(none_as_null=True), nullable=False),  # as sent
     sa.Column("state", sa.String(16), nullable=False),  # open, done, failed, expired
     sa.Column("created", sa.String(32), nullable=False),
@@ -161,6 +165,29 @@ UPLOADS = sa.Table(
     info={"row": UploadRow},
 )
 sa.Index("uploads_by_state", UPLOADS.c.state, UPLOADS.c.updated)
+sa.Index("uploads_of_a_slide", UPLOADS.c.slide)
+
+
+class UploadGroupRow(TypedDict):
+    tenant: str
+    name: str
+    slide: str
+    files: int | None
+    created: str
+
+
+# The slides that have several files, under the names by which a tenant's uploads refer to them.
+UPLOAD_GROUPS = sa.Table(
+    "upload_groups",
+    METADATA,
+    sa.Column("tenant", sa.String(64), primary_key=True),
+    sa.Column("name", sa.String(128), primary_key=True),
+    sa.Column("slide", sa.String(32), sa.ForeignKey("slides.id"), nullable=False),
+    sa.Column("files", sa.Integer),  # as announced; null: complete once nothing arrives any more
+    sa.Column("created", sa.String(32), nullable=False),
+    info={"row": UploadGroupRow},
+)
+sa.Index("group_of_a_slide", UPLOAD_GROUPS.c.slide, unique=True)
 
 
 class SlideKeyRow(TypedDict):

@@ -48,6 +48,8 @@ def address(route: str, id: str) -> str:
 
 async def call(client: Any, route: str, method: str, headers: dict[str, str], id: str = "0" * 32) -> Any:
     headers = {name: value for group in UPLOAD_HEADERS for name, value in group.items()} | headers
+    if (route, method) == ("/v1/uploads/{id}", "POST"):
+        headers |= {"X-HTTP-Method-Override": "DELETE"}
     return await client.request(method, address(route, id), headers=headers)
 
 
