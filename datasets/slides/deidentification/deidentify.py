@@ -11,16 +11,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from datasets.slides.deidentification import dicom, flat, kfb, tiff
+from datasets.slides.deidentification import dicom, flat, kfb
 from datasets.slides.deidentification.container import Container
 from datasets.slides.deidentification.proof import Proof, prove_copy
+from datasets.slides.deidentification.tiff.clean import PLANS, clean_tiff, tile_ranges
+from datasets.slides.deidentification.tiff.texts import iter_texts
 from datasets.slides.errors import SlideError, slide_issue
 from datasets.slides.limits import SLIDE_LIMITS, SlideLimits
 from datasets.slides.static_check import check_slide
 
 # by the format that check_slide states
 CONTAINERS: dict[str, Container] = {
-    **dict.fromkeys(("aperio", "generic-tiff", "tiff"), Container(tiff.clean_tiff, tiff.iter_texts, tiff.tile_ranges)),
+    **dict.fromkeys(PLANS, Container(clean_tiff, iter_texts, tile_ranges)),
     "dicom": Container(dicom.clean_dicom, dicom.iter_texts, dicom.tile_ranges),
     "kfb": Container(kfb.clean_kfb, kfb.iter_texts, kfb.tile_ranges),
     "png": Container(flat.clean_png, flat.iter_png_texts, flat.png_tile_ranges),

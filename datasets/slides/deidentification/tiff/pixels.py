@@ -1,0 +1,79 @@
+"""How many of the bytes stored for a tile or strip its pixels need; bytes behind them could hold anything."""
+
+from __future__ import annotations
+
+import math
+import zlib
+
+from datasets.slides.byte_source import ByteSource, CheckAbortedError
+from datasets.slides.deidentification.tiff.tags import DEFLATE, OLD_DEFLATE, PACKBITS, UNCOMPRESSED
+from datasets.slides.errors import slide_issue
+from datasets.slides.formats.tiff_directories import (
+    BITS,
+    COMPRESSION,
+    PLANAR,
+    ROWS_PER_STRIP,
+    SAMPLES,
+    TILE_HEIGHT,
+    TILE_WIDTH,
+    TiffDirectory,
+)
+
+BLOCK_BYTES = 1 << 20
+
+
+def stored_length(source: ByteSource, image: TiffDirectory, offset: int, length: int) -> int:
+    """At most `length`. Streams of JPEG end by their own mark (codestream.py); of LZW all bytes are counted."""
+    compression = image.get_int(COMPRESSION, 1)
+    if compression == UNCOMPRESSED:
+        return min(length, _decoded_bytes(image))
+    if compression in (DEFLATE, OLD_DEFLATE):
+        return _deflated_length(source, offset, length, _decoded_bytes(image))
+    if compression == PACKBITS:
+        return _packed_length(source, offset, length, _decoded_bytes(image))
+    return length
+
+
+def _decoded_bytes(image: TiffDirectory) -> int:
+    """Of a tile or of a complete strip."""
+    width, height = image.size
+    if image.is_tiled:
+        width, height = image.get_int(TILE_WIDTH, 0), image.get_int(TILE_HEIGHT, 0)
+    else:
+        height = min(image.get_int(ROWS_PER_STRIP, height), height)
+    samples = 1 if image.get_int(PLANAR, 1) == 2 else image.get_int(SAMPLES, 1)
+    return math.ceil(width * samples * image.get_int(BITS, 1) / 8) * height
+
+
+def _deflated_length(source: ByteSource, offset: int, length: int, decoded_bytes: int) -> int:
+    decoder, position, decoded = zlib.decompressobj(), 0, 0
+    pending = b""
+    while not decoder.eof and (pending or position < length):
+        if not pending:
+            pending = source.read(offset + position, min(BLOCK_BYTES, length - position), "a tile")
+            position += len(pending)
+        try:
+            decoded += len(decoder.decompress(pending, BLOCK_BYTES))
+        except zlib.error as error:
+            raise _malformed(str(error)) from error
+        if decoded > decoded_bytes:
+            raise _malformed(f"more than {decoded_bytes:,} bytes of pixels")
+        pending = decoder.unconsumed_tail
+    return position - len(decoder.unused_data)
+
+
+def _packed_length(source: ByteSource, offset: int, length: int, decoded_bytes: int) -> int:
+    """PackBits (TIFF 6.0, section 9): a count up to 127 precedes literal bytes, one from 129 a byte to repeat."""
+    position = decoded = 0
+    while position < length and decoded < decoded_bytes:
+        start, data = position, source.read(offset + position, min(BLOCK_BYTES, length - position), "a strip")
+        while position - start < len(data) and decoded < decoded_bytes:
+            count = data[position - start]
+            position += 2 + count if count < 128 else 1 + (count > 128)
+            decoded += 1 + count if count < 128 else (257 - count) * (count > 128)
+    return min(position, length)
+
+
+def _malformed(actual: str) -> CheckAbortedError:
+    expected = "a deflate stream of the size of the tile"
+    return CheckAbortedError(slide_issue("malformed", what="a tile", actual=actual, expected=expected))

@@ -1,0 +1,134 @@
+"""The texts of a TIFF that its copy does not retain: of every tag in every directory, whatever its type."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+from collections.abc import Iterator
+
+from datasets.slides.byte_source import CheckAbortedError, CheckedSlide
+from datasets.slides.deidentification.container import Text
+from datasets.slides.deidentification.tiff.clean import open_original
+from datasets.slides.deidentification.tiff.descriptions import APERIO_HEAD
+from datasets.slides.deidentification.tiff.plan import NUMBER, Original
+from datasets.slides.deidentification.tiff.tags import (
+    CLOSED_LISTS,
+    COEFFICIENTS,
+    COLOR_MAP,
+    ICC_PROFILE,
+    JPEG_TABLES,
+    REFERENCE_BLACK_WHITE,
+    SIZES,
+)
+from datasets.slides.formats.tiff_directories import (
+    DESCRIPTION,
+    NDPI,
+    RESOLUTION_UNIT,
+    ROWS_PER_STRIP,
+    STRIP_COUNTS,
+    STRIP_OFFSETS,
+    SUBFILE_TYPE,
+    TILE_COUNTS,
+    TILE_OFFSETS,
+    X_RESOLUTION,
+    Y_RESOLUTION,
+    TiffDirectory,
+    read_directory,
+)
+from datasets.slides.limits import SlideLimits
+
+# SubIFDs, global parameters, EXIF, GPS, interoperability: offsets of further directories
+DIRECTORY_TAGS = (330, 400, 34665, 34853, 40965)
+NDPI_NUMBERS = (NDPI, 65421, 65422, 65423, 65424, 65426, 65432)
+NDPI_PROPERTIES = 65449
+# of numbers that are copied, or that only say where bytes stand
+NUMERIC_TAGS = {*SIZES, *CLOSED_LISTS, *DIRECTORY_TAGS, *NDPI_NUMBERS, SUBFILE_TYPE, ROWS_PER_STRIP, RESOLUTION_UNIT}
+NUMERIC_TAGS |= {STRIP_OFFSETS, STRIP_COUNTS, TILE_OFFSETS, TILE_COUNTS, X_RESOLUTION, Y_RESOLUTION, JPEG_TABLES}
+NUMERIC_TAGS |= {COEFFICIENTS, REFERENCE_BLACK_WHITE, COLOR_MAP, ICC_PROFILE}
+LISTS_OF_PAIRS = (DESCRIPTION, NDPI_PROPERTIES)
+MAX_DEPTH = 8
+# The copy has these too: numbers of known keys and words of a closed list.
+RETAINED_NUMBERS = {b"AppMag", b"MPP", b"Objective Power"}
+RETAINED_WORDS = re.compile(rb"SIMULATED|MedScan|" + APERIO_HEAD.pattern.encode())
+BASE64 = re.compile(rb"[A-Za-z0-9+/\r\n]{4,}={0,2}[\r\n]*")
+PICTURE_SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG", b"BM", b"GIF8", b"II*\0", b"MM\0*")
+XML_VALUES = re.compile(rb"([\w:.-]+)\s*=\s*(?:\"([^\"]*)\"|'([^']*)')|>([^<>]+)<")
+PAIRS = re.compile(rb"[|;\r\n]")
+
+
+def iter_texts(checked: CheckedSlide, limits: SlideLimits) -> Iterator[Text]:
+    with open_original(checked, limits) as original:
+        for directory, name in _all_directories(original):
+            for entry in directory.entries.values():
+                if entry.tag in NUMERIC_TAGS:
+                    continue
+                label = f"{name}, tag {entry.tag}"
+                length = min(entry.length, limits.text_bytes)
+                yield from _split(label, entry.tag, original.source.read(entry.offset, length, label))
+
+
+def _all_directories(original: Original) -> Iterator[tuple[TiffDirectory, str]]:
+    """Those of the main chain and of tags that lead to others, at any depth."""
+    visited = {directory.offset for directory in original.directories}
+    pending = [(directory, f"directory {directory.number}", 0) for directory in original.directories]
+    while pending:
+        directory, name, depth = pending.pop()
+        yield directory, name
+        for tag in DIRECTORY_TAGS:
+            for offset in original.offsets(directory, tag):
+                if offset in visited or depth == MAX_DEPTH or len(visited) == original.limits.directories:
+                    continue
+                visited.add(offset)
+                child = _read_child(original, offset)
+                if child is not None:
+                    pending.append((child, f"{name}, tag {tag}, directory at byte {offset}", depth + 1))
+
+
+def _read_child(original: Original, offset: int) -> TiffDirectory | None:
+    """None if there is no directory, as where a program has kept the link and not what it led to."""
+    issue_count = len(original.source.issues)
+    try:
+        return read_directory(original.source, original.layout, offset, 0, original.limits)[0]
+    except CheckAbortedError:
+        return None
+    finally:
+        del original.source.issues[issue_count:]
+
+
+def _split(label: str, tag: int, value: bytes) -> Iterator[Text]:
+    """The values of XML and of lists of keys one by one, base64 decoded too; any other text as it is."""
+    for key, raw in _fields(tag, value):
+        text = raw.strip(b" \0\t\r\n")
+        if not text or (key in RETAINED_NUMBERS and NUMBER.fullmatch(text.decode("latin-1"))):
+            continue
+        if RETAINED_WORDS.fullmatch(text):
+            continue
+        decoded = _base64_decoded(text)
+        if decoded.startswith(PICTURE_SIGNATURES):
+            continue
+        yield label, text
+        if decoded:
+            yield f"{label}, base64", decoded
+
+
+def _fields(tag: int, value: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """(key, value); the key is empty for a text without one."""
+    if b"<" in value and b">" in value:
+        for key, double_quoted, single_quoted, content in XML_VALUES.findall(value):
+            yield key, double_quoted or single_quoted or content
+        return
+    pieces = PAIRS.split(value) if tag in LISTS_OF_PAIRS else [value]
+    for piece in pieces:
+        key, _, text = piece.partition(b"=")
+        is_pair = len(pieces) > 1 and text.strip(b"= \0")
+        yield (key.strip(), text) if is_pair else (b"", piece)
+
+
+def _base64_decoded(text: bytes) -> bytes:
+    if len(text) < 8 or not BASE64.fullmatch(text):
+        return b""
+    try:
+        return base64.b64decode(text, validate=False)
+    except binascii.Error:
+        return b""
