@@ -1,7 +1,4 @@
-"""Declare the contract of a table (what each column means, contains and may be used for), and read tables by it.
-
-frame = read_table("applications.csv", TABLE)      # a polars frame, or InvalidTableError with every error in the file
-"""
+"""Declare the contract of a table: what each column means, contains and may be used for, and how it is written."""
 
 from __future__ import annotations
 
@@ -9,17 +6,16 @@ from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
-import polars as pl
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from datasets.derived_columns import MAX_VALUE, DerivedFormula, FloatArray
-from datasets.errors import DataError, FieldError, InvalidTableError, UnreadableFileError, did_you_mean
+from datasets.derived_columns import MAX_VALUE, DerivedFormula
+from datasets.errors import DataError, FieldError, did_you_mean
 from datasets.files.config_file import ConfigFileError, read_config
+from datasets.tables.values.dates import DATE_FORMS
+from datasets.tables.values.numbers import NumberFormat
 
 ColumnKind = Literal["number", "category", "text"]
 ColumnRole = Literal["indicator", "target", "time", "group", "weight", "audit", "leak", "id"]
-MAX_ERRORS = 1_000  # listed per table; the rest are counted
 
 UNITS_ZH = {
     "months": "个月", "days": "天", "years": "年", "points": "分", "items": "件", "persons": "人", "count": "次",
@@ -37,6 +33,9 @@ class ColumnSchema(BaseModel):
     missing_codes: numbers that mean "not known" in the source. recode: numbers that stand for another value.
     derived: how the column is computed from columns before it; such a column is never read from a file.
     ordered: whether the order of the levels has a meaning; otherwise training orders them by default rate.
+    codes: of a text that lists codes with ';' between; a word for "none" is as an empty text.
+    number_format: how its numbers are written where they are text, in JSON too; None: as machines write them.
+    boolean: whether true and false stand for 1 and 0. date_format: the form of its dates, which are read as YYYY-MM-DD.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -55,6 +54,10 @@ class ColumnSchema(BaseModel):
     required: bool = False
     missing_codes: tuple[float, ...] = ()
     recode: dict[str, float] = Field(default_factory=dict)
+    number_format: NumberFormat | None = None
+    boolean: bool = False
+    codes: tuple[str, ...] = ()
+    date_format: str = ""
     derived: DerivedFormula | None = None
     en: str = ""
     zh: str = ""
@@ -72,6 +75,8 @@ class ColumnSchema(BaseModel):
         overlapping_codes = sorted({float(code) for code in self.recode} & set(self.missing_codes))
         if overlapping_codes:
             raise ValueError(f"{self.name}: {overlapping_codes[0]:g} is both in missing_codes and in recode")
+        if self.date_format not in ("", *DATE_FORMS):
+            raise ValueError(f"{self.name}: date_format is {self.date_format!r}; one of {', '.join(DATE_FORMS)}")
         return self
 
     @property
@@ -88,6 +93,12 @@ class ColumnSchema(BaseModel):
 
     def expected(self) -> tuple[str, str]:
         """A description of valid values, in English and in Chinese."""
+        if self.codes:
+            names = ", ".join(self.codes)
+            return (
+                f"text: empty, or codes among {names} with ';' between",
+                f"文本：空，或以下代码（以 ; 分隔）：{names}",
+            )
         if self.kind == "text":
             return "text", "文本"
         if self.kind == "category":
@@ -124,7 +135,7 @@ class Source(BaseModel):
 
 
 class TableSchema(BaseModel):
-    """A contract: columns and origin. missing: texts that mean "not known" in a CSV."""
+    """A contract: columns and origin. missing: texts that mean "not known", unless they are a level of the column."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -208,175 +219,3 @@ def load_table_schema(path: Path | str) -> TableSchema:
         return read_config(path, TableSchema)
     except ConfigFileError as error:
         raise DataError(str(error)) from error
-
-
-def read_raw(path: Path | str) -> pl.DataFrame:
-    """Read a CSV (every column as text), NDJSON or Parquet file, chosen by its suffix, without validating it.
-
-    Raises UnreadableFileError.
-    """
-    path = Path(path)
-    try:
-        if path.name.endswith((".csv", ".csv.gz")):
-            return _check_header(pl.read_csv(path, infer_schema=False), path)
-        if path.suffix == ".parquet":
-            return pl.read_parquet(path)
-        if path.suffix in (".ndjson", ".jsonl"):
-            return pl.read_ndjson(path)
-    except FileNotFoundError as error:
-        raise UnreadableFileError(f"{path}: there is no such file. Check the path.") from error
-    except pl.exceptions.NoDataError as error:
-        raise UnreadableFileError(
-            f"{path}: is empty; it must have a header and rows. Send the complete file."
-        ) from error
-    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
-        reason = str(error).strip().split("\n")[0].rstrip(".")
-        action = "Save it again as UTF-8" if "utf" in reason.lower() else "Correct the file, or save it again"
-        raise UnreadableFileError(f"{path}: cannot be read as {path.suffix[1:]}: {reason}. {action}.") from error
-    raise UnreadableFileError(
-        f"{path}: its name ends in {path.suffix!r}; it must end in .csv, .csv.gz, .ndjson or .parquet."
-    )
-
-
-def _check_header(frame: pl.DataFrame, path: Path) -> pl.DataFrame:
-    """Refuse names that are not UTF-8 or occur twice: Polars accepts any bytes and numbers duplicates."""
-    for name in frame.columns:
-        if "\ufffd" in name or "\x00" in name:
-            raise UnreadableFileError(f"{path}: its header is not UTF-8 text ({name!r}). Save it again as UTF-8.")
-        original, separator, suffix = name.rpartition("_duplicated_")
-        if separator and suffix.isdecimal() and original in frame.columns:
-            raise UnreadableFileError(f"{path}: its header names {original!r} twice. Keep one of the two columns.")
-    return frame
-
-
-def read_table(path: Path | str, table: TableSchema) -> pl.DataFrame:
-    """Read a table from a file and type it by its contract. Raises InvalidTableError (all errors) or
-    UnreadableFileError.
-    """
-    frame, errors, total = validate(read_raw(path), table, file=Path(path).name)
-    if errors:
-        raise InvalidTableError(errors, total)
-    return frame
-
-
-def validate_or_raise(frame: pl.DataFrame, table: TableSchema, file: str | None = None) -> pl.DataFrame:
-    """The frame typed by its contract. Raises InvalidTableError."""
-    frame, errors, total = validate(frame, table, file)
-    if errors:
-        raise InvalidTableError(errors, total)
-    return frame
-
-
-def validate(
-    frame: pl.DataFrame, table: TableSchema, file: str | None = None, first_row: int = 1
-) -> tuple[pl.DataFrame, list[FieldError], int]:
-    """Type a frame by its contract: the frame (invalid values null), the first errors, and the number of all errors.
-
-    Columns that the contract does not name are errors. An absent column is an error if it is required; otherwise all of
-    its values are missing. first_row: number of the first row in error messages.
-    """
-    declared = [column.name for column in table.columns if column.derived is None]
-    errors = [
-        FieldError(
-            name,
-            "not in the contract",
-            f"a column of {table.name}{did_you_mean(name, declared)}",
-            f"{table.name} 的列",
-            None,
-            file,
-        )
-        for name in frame.columns
-        if name not in declared
-    ]
-    total = len(errors)
-    series_by_column: list[pl.Series] = []
-    for column in table.columns:
-        if column.derived is not None:
-            typed_columns = {series.name: series for series in series_by_column}
-            operands, divisors = (
-                [_to_floats(typed_columns[operand]) for operand in operand_names]
-                for operand_names in (column.derived.of, column.derived.by)
-            )
-            series_by_column.append(
-                pl.Series(column.name, column.derived.compute_batch(operands, divisors), nan_to_null=True)
-            )
-            continue
-        if column.name not in frame.columns:
-            if column.required:
-                errors.append(FieldError(column.name, "absent", "a column of the file", "文件中的一列", None, file))
-                total += 1
-            series_by_column.append(pl.Series(column.name, [None] * frame.height, dtype=_DTYPES[column.kind]))
-            continue
-        series, invalid_rows = _validate_column(frame[column.name], column, table.missing)
-        total += len(invalid_rows)
-        remaining = max(0, MAX_ERRORS - len(errors))
-        errors += [
-            column.field_error(frame[column.name][i], first_row + i, file) for i in invalid_rows[:remaining].to_list()
-        ]
-        series_by_column.append(series)
-    return pl.DataFrame(series_by_column), errors, total
-
-
-_DTYPES: dict[str, type[pl.DataType]] = {"number": pl.Float64, "category": pl.String, "text": pl.String}
-
-
-def _to_floats(series: pl.Series) -> FloatArray:
-    return series.cast(pl.Float64).fill_null(float("nan")).to_numpy()
-
-
-def _validate_column(raw: pl.Series, column: ColumnSchema, missing: tuple[str, ...]) -> tuple[pl.Series, pl.Series]:
-    """(typed series, positions of invalid values)."""
-    if raw.dtype == pl.String:
-        raw = raw.set(raw.is_in(list(missing)), None) if raw.len() else raw
-    value: pl.Series
-    if column.kind == "number":
-        is_convertible = raw.dtype.is_numeric() or raw.dtype == pl.String or raw.dtype == pl.Null
-        value = (
-            raw.cast(pl.Float64, strict=False)
-            if is_convertible
-            else pl.Series(raw.name, [None] * raw.len(), dtype=pl.Float64)
-        )
-        low, high = column.bounds
-        if _all_valid(raw, value, column):
-            return _decode(value, column), pl.Series(dtype=pl.UInt32)
-        in_range = value.is_between(low, high) & value.is_finite()
-        if column.integer:
-            in_range &= value == value.round(0)
-        allowed_codes = list(column.missing_codes) + [float(code) for code in column.recode]
-        is_valid = (in_range | value.is_in(allowed_codes)) if allowed_codes else in_range
-    else:
-        is_scalar = not raw.dtype.is_nested() and raw.dtype not in (pl.Binary, pl.Object)
-        value = (
-            raw.cast(pl.String, strict=False) if is_scalar else pl.Series(raw.name, [None] * raw.len(), dtype=pl.String)
-        )
-        is_valid = value.is_in(list(column.levels)) if column.kind == "category" else value.is_not_null()
-    is_invalid = raw.is_not_null() & ~is_valid.fill_null(False)
-    if column.required:
-        is_invalid |= raw.is_null()
-    if column.kind == "number":
-        value = _decode(value, column)
-    return value.set(is_invalid, None) if is_invalid.any() else value, is_invalid.arg_true()
-
-
-def _all_valid(raw: pl.Series, value: pl.Series, column: ColumnSchema) -> bool:
-    """Whether all values of a number column are valid, in one pass: the common case."""
-    if value.null_count() != raw.null_count() or (column.required and raw.null_count()):
-        return False
-    low, high = column.bounds
-    numbers = value.to_numpy()  # null becomes NaN
-    missing = np.isnan(numbers)
-    if missing.sum() != value.null_count():
-        return False
-    if not missing.all() and not (np.fmin.reduce(numbers) >= low and np.fmax.reduce(numbers) <= high):
-        return False
-    return not column.integer or bool(((numbers == np.rint(numbers)) | missing).all())
-
-
-def _decode(value: pl.Series, column: ColumnSchema) -> pl.Series:
-    """Replace the source's codes by the values that the model sees."""
-    raw = value
-    if column.missing_codes:
-        value = value.set(raw.is_in(list(column.missing_codes)), None)
-    for code, replacement in column.recode.items():
-        value = value.set(raw == float(code), replacement)
-    return value

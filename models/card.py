@@ -21,6 +21,7 @@ class DatasetInfo(BaseModel):
     source: str = ""
     licence: str = ""
     simulated: bool = False
+    format: str = ""  # how the file is written, in words
     split: str = ""  # how its rows were split; split_sha256 is the digest of the split
     split_sha256: str = ""
     authorisations: tuple[str, ...] = ()
@@ -110,11 +111,15 @@ class AnyCard(BaseCard):
 
 
 class Card(BaseCard):
-    """The card of a tabular model. inputs: in the order of the graph's columns; levels in the order of their codes."""
+    """The card of a tabular model. inputs: in the order of the graph's columns; levels in the order of their codes.
+
+    missing: texts that mean "not known" in the table that it learned from; the service reads them so too.
+    """
 
     horizon: str = ""  # of the PD
     inputs: tuple[ColumnSchema, ...]
     also: tuple[ColumnSchema, ...] = ()  # columns that only the decision reads
+    missing: tuple[str, ...] = ()
     target: str
     head: ScoreHead
     reference: ContributionReference

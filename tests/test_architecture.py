@@ -30,7 +30,9 @@ LAYERS = {
     "datasets": (
         ("errors",),
         ("files", "derived_columns", "simulation"),
+        ("tables",),
         ("schema",),
+        ("validation",),
         ("splits", "leakage"),
         ("credit_limit", "scitech_risk", "slides", "pathology"),
         ("catalog",),

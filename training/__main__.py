@@ -93,7 +93,7 @@ for _product in PRODUCTS:
 
 @app.command()
 def init_config(
-    file: Annotated[Path, typer.Argument(help="CSV, NDJSON or Parquet")],
+    file: Annotated[str, typer.Argument(help="CSV, Excel, Parquet, NDJSON, a folder of parts, a database's address")],
     target: Annotated[str, typer.Option(help="the column with the outcome")],
     bad: Annotated[list[str] | None, typer.Option(help="its value for a default, if not 1")] = None,
     good: Annotated[list[str] | None, typer.Option(help="its value for no default, if there are other values")] = None,
@@ -101,16 +101,25 @@ def init_config(
         bool, typer.Option("--simulated", help="the table is simulated; everything made from it says so")
     ] = False,
     product: Annotated[str, typer.Option(help="the product to train a model for")] = TABULAR_PRODUCTS[0],
+    sheet: Annotated[str | None, typer.Option(help="of a workbook; by default the first with a table")] = None,
+    header_row: Annotated[int | None, typer.Option(help="its number in the sheet, where it is not recognised")] = None,
+    query: Annotated[str, typer.Option(help="the rows to read from a database, or the name of a table")] = "",
 ) -> None:
     """Draft a config for a table of your own, from what was inferred about each column."""
     from datasets.errors import did_you_mean
-    from training.tabular.user_table import UserTableConfig, draft_config
+    from datasets.tables.database import is_address
+    from training.tabular.config_draft import draft_config
+    from training.tabular.user_table import UserTableConfig
 
     if product not in TABULAR_PRODUCTS:
         hint = did_you_mean(product, list(TABULAR_PRODUCTS))
         raise ConfigError(f"--product is {product!r}; one of {', '.join(TABULAR_PRODUCTS)} is expected{hint}.")
     table_config = UserTableConfig(
-        file=file,
+        file=None if is_address(file) else Path(file),
+        database=file if is_address(file) else "",
+        query=query,
+        sheet=sheet,
+        header_row=header_row,
         target=target,
         positive_labels=tuple(bad or ()),
         negative_labels=tuple(good or ()),

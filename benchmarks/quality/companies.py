@@ -26,8 +26,9 @@ from pydantic import BaseModel, ConfigDict
 from benchmarks.quality import splits
 from benchmarks.quality.splits import fit_default_lightgbm, format_goals
 from datasets.catalog import load_source
-from datasets.schema import ColumnSchema, TableSchema, validate_or_raise
+from datasets.schema import ColumnSchema, TableSchema
 from datasets.scitech_risk.sba_case import ARTICLE_FEATURES
+from datasets.validation import validate_or_raise
 from models.feature_encoder import encode, order_levels
 from models.metrics import calibration_slope
 from models.trees.estimator import BaggedTrees, EstimatorConfig, sigmoid

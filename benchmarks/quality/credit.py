@@ -18,7 +18,8 @@ from pydantic import BaseModel, ConfigDict
 
 from benchmarks.quality.splits import fit_default_lightgbm, format_goals, mean_interval, repeated_splits
 from datasets.catalog import load_source
-from datasets.schema import ColumnSchema, TableSchema, validate_or_raise
+from datasets.schema import ColumnSchema, TableSchema
+from datasets.validation import validate_or_raise
 from models.feature_encoder import encode, order_levels
 from models.metrics import auc, calibration_slope
 from models.trees.estimator import BaggedTrees, EstimatorConfig

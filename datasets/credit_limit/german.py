@@ -10,7 +10,7 @@ from pathlib import Path
 
 import polars as pl
 
-from datasets import schema
+from datasets import validation
 from datasets.errors import UnreadableFileError
 from datasets.files.external_files import locate
 from datasets.schema import ColumnRole, ColumnSchema, Source, TableSchema
@@ -156,7 +156,7 @@ def read(folder: Path | None = None) -> pl.DataFrame:
         )
     raw.columns = names
     target = pl.col("bad").replace_strict({"1": 0, "2": 1}, default=None, return_dtype=pl.Int8)
-    return schema.validate_or_raise(raw.with_columns(target), TABLE, path.name)
+    return validation.validate_or_raise(raw.with_columns(target), TABLE, path.name)
 
 
 def sample(rows: int = 1_000, seed: int = 0) -> pl.DataFrame:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import polars as pl
 
-from datasets import schema
+from datasets import validation
 from datasets.files.external_files import locate
 from datasets.schema import ColumnSchema, Source, TableSchema
 
@@ -80,7 +80,7 @@ def read(folder: Path | None = None) -> pl.DataFrame:
     path = locate(FILE, TABLE.origin.sha256, folder)
     utilisation = pl.col("RevolvingUtilizationOfUnsecuredLines")
     valid_utilisation = pl.when(utilisation.cast(pl.Float64) <= MAX_UTILISATION).then(utilisation)
-    return schema.validate_or_raise(schema.read_raw(path).with_columns(valid_utilisation), TABLE, path.name)
+    return validation.validate_or_raise(validation.read_raw(path).with_columns(valid_utilisation), TABLE, path.name)
 
 
 def sample(rows: int = 1_000, seed: int = 0) -> pl.DataFrame:

@@ -14,7 +14,7 @@ from typing import Literal
 
 import polars as pl
 
-from datasets import schema
+from datasets import validation
 from datasets.files.external_files import locate
 from datasets.schema import ColumnSchema, Source, TableSchema
 
@@ -78,9 +78,9 @@ def read(folder: Path | None = None) -> pl.DataFrame:
     default.
     """
     path = locate(FILE, TABLE.origin.sha256, folder)
-    raw = schema.read_raw(path)
+    raw = validation.read_raw(path)
     target = (pl.col("RiskPerformance") == "Bad").cast(pl.Int8).alias("bad")
-    return schema.validate_or_raise(raw.select(target, pl.exclude("RiskPerformance")), TABLE, path.name)
+    return validation.validate_or_raise(raw.select(target, pl.exclude("RiskPerformance")), TABLE, path.name)
 
 
 def sample(rows: int = 1_000, seed: int = 0) -> pl.DataFrame:

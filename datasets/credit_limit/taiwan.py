@@ -12,7 +12,7 @@ from typing import Any
 
 import polars as pl
 
-from datasets import schema
+from datasets import validation
 from datasets.derived_columns import DerivedFormula
 from datasets.files.external_files import locate
 from datasets.schema import ColumnSchema, Source, TableSchema
@@ -215,7 +215,7 @@ TABLE = TableSchema(
 
 def read(folder: Path | None = None) -> pl.DataFrame:
     """All 30,000 rows, from the shipped file unless a folder is given."""
-    return schema.read_table(locate(FILE, TABLE.origin.sha256, folder or SAMPLES_DIR), TABLE)
+    return validation.read_table(locate(FILE, TABLE.origin.sha256, folder or SAMPLES_DIR), TABLE)
 
 
 def sample(rows: int = 1_000, seed: int = 0) -> pl.DataFrame:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import polars as pl
 
-from datasets import schema
+from datasets import validation
 from datasets.files.external_files import locate
 from datasets.schema import ColumnRole, ColumnSchema, Source, TableSchema
 
@@ -71,7 +71,7 @@ TABLE = TableSchema(
 
 def read(folder: Path | None = None) -> pl.DataFrame:
     """All 18,917 rows. folder: contains credit/…; YUHENG_DATA by default."""
-    return schema.read_table(locate(FILE, TABLE.origin.sha256, folder), TABLE)
+    return validation.read_table(locate(FILE, TABLE.origin.sha256, folder), TABLE)
 
 
 def sample(rows: int = 1_000, seed: int = 0) -> pl.DataFrame:

@@ -21,7 +21,7 @@ from typing import Literal
 
 import polars as pl
 
-from datasets import schema
+from datasets import validation
 from datasets.files.external_files import locate
 from datasets.schema import ColumnSchema, Source, TableSchema
 
@@ -121,7 +121,7 @@ TABLE = TableSchema(
 
 def read(folder: Path | None = None) -> pl.DataFrame:
     """The 5,850 distinct rows, in the file's order. folder: contains company/…; YUHENG_DATA by default."""
-    frame = schema.read_table(locate(FILE, TABLE.origin.sha256, folder), TABLE)
+    frame = validation.read_table(locate(FILE, TABLE.origin.sha256, folder), TABLE)
     return frame.unique(keep="first", maintain_order=True)
 
 

@@ -26,7 +26,7 @@ from pathlib import Path
 
 import polars as pl
 
-from datasets import schema as table_schema
+from datasets import validation
 from datasets.derived_columns import DerivedFormula
 from datasets.files.external_files import locate
 from datasets.schema import ColumnRole, ColumnSchema, Source, TableSchema
@@ -189,7 +189,7 @@ NATIONAL_TABLE = TABLE.model_copy(
 
 def read(folder: Path | None = None) -> pl.DataFrame:
     """The 41,609 loans to science and technology, from the shipped file unless a folder is given."""
-    return table_schema.read_table(locate(FILE, TABLE.origin.sha256, folder or SAMPLES_DIR), TABLE)
+    return validation.read_table(locate(FILE, TABLE.origin.sha256, folder or SAMPLES_DIR), TABLE)
 
 
 def read_all(folder: Path | None = None) -> pl.DataFrame:
@@ -199,7 +199,7 @@ def read_all(folder: Path | None = None) -> pl.DataFrame:
     company/…; YUHENG_DATA by default.
     """
     path = locate(NATIONAL_FILE, NATIONAL_TABLE.origin.sha256, folder)
-    return table_schema.validate_or_raise(to_contract(table_schema.read_raw(path)), NATIONAL_TABLE, path.name)
+    return validation.validate_or_raise(to_contract(validation.read_raw(path)), NATIONAL_TABLE, path.name)
 
 
 def sample(rows: int = 1_000, seed: int = 0) -> pl.DataFrame:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import polars as pl
 
-from datasets import schema
+from datasets import validation
 from datasets.files.external_files import locate
 from datasets.schema import ColumnSchema, Source, TableSchema
 from datasets.scitech_risk import sba
@@ -73,7 +73,7 @@ TABLE = TableSchema(
 def read(folder: Path | None = None) -> pl.DataFrame:
     """All 2,101 loans. folder: contains company/…; YUHENG_DATA by default."""
     path = locate(FILE, TABLE.origin.sha256, folder)
-    return schema.validate_or_raise(to_contract(schema.read_raw(path)), TABLE, path.name)
+    return validation.validate_or_raise(to_contract(validation.read_raw(path)), TABLE, path.name)
 
 
 def sample(rows: int = 1_000, seed: int = 0) -> pl.DataFrame:

@@ -17,6 +17,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from datasets.schema import ColumnSchema
+from datasets.tables.values.marks import split_codes
 from models.card import Card
 from models.credit_limit.improvements import ImprovementFinder, Score
 from models.credit_limit.ledger import CreditLedger
@@ -135,9 +136,9 @@ class CreditDecisionEngine:
             inputs[name] = frame[name].cast(pl.Float64).to_numpy()  # null becomes NaN
         has_veto = np.zeros(len(pd))
         if self._vetoes:
-            has_veto = (
-                (frame[VETO_FIELD].str.strip_chars("; ").str.len_chars() > 0).fill_null(False).to_numpy().astype(float)
-            )
+            veto_texts = frame[VETO_FIELD].drop_nulls().unique()
+            reported = [text for text in veto_texts if split_codes(text)]
+            has_veto = frame[VETO_FIELD].is_in(reported).fill_null(False).to_numpy().astype(float)
         inputs |= {"pd": pd, "veto": has_veto, "consent": np.broadcast_to(np.asarray(consent, float), len(pd))}
         with np.errstate(invalid="ignore"):
             return self._columns(self._array_formula.evaluate(inputs), pd, points, scores.contributions)
@@ -177,7 +178,7 @@ class CreditDecisionEngine:
 
     def _veto_codes(self, values: Mapping[str, Any]) -> list[str]:
         text = values.get(VETO_FIELD) if self._vetoes else None
-        return [code.strip(" ") for code in text.split(";") if code.strip(" ")] if text else []
+        return split_codes(text) if text else []
 
     def _with_derived(self, values: Mapping[str, Any]) -> Mapping[str, Any]:
         if not self._derived:

@@ -11,7 +11,8 @@ from pydantic import ValidationError
 
 from datasets.derived_columns import DerivedFormula
 from datasets.errors import InvalidTableError
-from datasets.schema import ColumnSchema, TableSchema, validate_or_raise
+from datasets.schema import ColumnSchema, TableSchema
+from datasets.validation import validate_or_raise
 from models.feature_encoder import FeatureEncoder, encode
 
 FORMULAS = [

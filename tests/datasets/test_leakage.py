@@ -8,7 +8,8 @@ import polars as pl
 import pytest
 
 from datasets import leakage
-from datasets.schema import ColumnSchema, TableSchema, validate_or_raise
+from datasets.schema import ColumnSchema, TableSchema
+from datasets.validation import validate_or_raise
 
 ROWS = 4_000
 

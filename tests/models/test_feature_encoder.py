@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from datasets.credit_limit import taiwan
 from datasets.credit_limit.county import reader
-from datasets.schema import ColumnSchema, TableSchema, validate
+from datasets.schema import ColumnSchema, TableSchema
+from datasets.validation import validate
 from models.feature_encoder import FeatureEncoder, encode, order_levels
 
 COLUMNS = (

@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 
 from datasets.errors import DataError
-from datasets.schema import read_raw
+from datasets.validation import read_raw
 from training.portfolio.aggregates import LIMIT_EXPR, LOSS_EXPR, UNRATED, fill_unrated, safe_ratio
 
 PREVIOUS_HINT = "Name the answers.parquet of an earlier month's run, or leave --previous out."

@@ -8,9 +8,10 @@ from pathlib import Path
 import polars as pl
 
 from datasets.errors import FieldError, InvalidTableError
-from datasets.schema import MAX_ERRORS, TableSchema, validate
+from datasets.schema import TableSchema
 from datasets.scitech_risk.register import reader as register_reader
 from datasets.scitech_risk.register.schema import FILES, Register
+from datasets.validation import MAX_ERRORS, validate
 
 FAULTY_SCHEMA = {
     "row": pl.Int64,

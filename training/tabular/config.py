@@ -84,8 +84,17 @@ def load(path: Path, config_type: type[ConfigT], data: Path | None = None) -> Co
     """Read a config; `data` replaces the file of its table. Raises ConfigError."""
     config = settings.load_training_config(path, config_type)
     if data is None:
-        return config
+        return _find_beside(path, config)
     if config.data:
         return config.model_copy(update={"data": config.data.model_copy(update={"file": data})})
     assert config.table is not None
-    return config.model_copy(update={"table": config.table.model_copy(update={"file": data})})
+    changes = {"file": data, "database": "", "query": ""}
+    return config.model_copy(update={"table": config.table.model_copy(update=changes)})
+
+
+def _find_beside(path: Path, config: ConfigT) -> ConfigT:
+    """The config; the file of its own table is looked for beside it where the working folder has none of that name."""
+    table = config.table
+    if table is None or table.file is None or table.file.exists() or not (path.parent / table.file).exists():
+        return config
+    return config.model_copy(update={"table": table.model_copy(update={"file": path.parent / table.file})})

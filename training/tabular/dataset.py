@@ -36,9 +36,11 @@ class Dataset:
 def read(config: TabularConfig) -> Dataset:
     """Read the config's table, without the rows whose outcome is unknown. Raises DataError."""
     remarks: list[str] = []
+    format = ""
     if config.table:
-        table, frame, remarks = user_table.read(config.table)
-        name = config.table.file.name
+        loaded_table = user_table.read_user_table(config.table)
+        table, frame, remarks = loaded_table.table, loaded_table.frame, loaded_table.all_remarks()
+        name, format = config.table.label, loaded_table.format
     else:
         assert config.data is not None
         module = catalog.load_source(config.data.source, config.product)
@@ -63,6 +65,7 @@ def read(config: TabularConfig) -> Dataset:
     data = DatasetInfo(
         name=name,
         rows=frame.height,
+        format=format,
         # An exported file is recorded under its own digest, by which an erasure finds the models trained on it.
         sha256=manifest_entry.sha256 if manifest_entry else hashlib.sha256(frame.write_csv().encode()).hexdigest(),
         source=table.origin.source,
@@ -88,9 +91,24 @@ def make_split(config: TabularConfig, dataset: Dataset) -> Split:
             f"split.column is {split_config.column!r}; a split by {split_config.how} needs a column of "
             f"{dataset.table.name}{did_you_mean(split_config.column or '', dataset.frame.columns)}."
         )
+    if split_config.how == "time":
+        _check_sortable(dataset, column)
     values = dataset.frame[column].to_numpy()
     return (
         split_groups(values, config.seed, shares, dataset.y)
         if split_config.how == "group"
         else split_time(values, shares, dataset.y)
     )
+
+
+def _check_sortable(dataset: Dataset, column: str) -> None:
+    """Raises DataError where the texts of a time column do not sort as the times follow each other."""
+    series = dataset.frame[column]
+    if series.dtype != pl.String:
+        return
+    unsorted = series.filter(~series.str.contains(r"^\d{4}(-\d{2}(-\d{2}.*)?)?$").fill_null(True))
+    if unsorted.len():
+        raise DataError(
+            f"split.column {column}: {unsorted.len():,} values such as {unsorted[0]!r} are no dates as YYYY-MM-DD, and "
+            f'do not sort as time passes. Declare table.columns."{column}".date_format, or write the dates so.'
+        )

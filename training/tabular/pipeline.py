@@ -93,6 +93,7 @@ class TabularPipeline(pipeline.TrainingPipeline):
             horizon=self.config.horizon,
             inputs=fitted.columns,
             also=fitted.decision_only_columns,
+            missing=dataset.table.missing if self.config.table else (),
             target=dataset.table.target.name,
             head=head,
             reference=export.fit_reference(scores.points[split.train], contributions[split.train]),

@@ -2,16 +2,14 @@
 
 table, frame, remarks = read(UserTableConfig(file="loans.csv", target="status", positive_labels="defaulted"))
 
-What the owner declares about a column is kept. Everything else is inferred from the values: numbers, categories with
-their levels, and columns without information for a model (identifiers, constants, free text), which are left out with a
-remark.
+What the owner declares about a column is kept. Everything else is inferred from the values: how numbers and dates are
+written, what stands for a missing value, categories with their levels, and columns without information for a model
+(identifiers, constants, free text), which are left out with a remark.
 """
 
 from __future__ import annotations
 
-import json
-import re
-from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,35 +17,55 @@ import polars as pl
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from datasets.errors import DataError, InvalidTableError, did_you_mean
-from datasets.schema import ColumnSchema, Source, TableSchema, load_table_schema, read_raw, validate
+from datasets.schema import ColumnSchema, Source, TableSchema, load_table_schema
+from datasets.tables.reader import RawTable, ReadOptions, read_raw
+from datasets.tables.values.marks import MISSING_MARKS, NONE_WORDS, missing_mask
+from datasets.tables.values.numbers import canonical_level
+from datasets.validation import MAX_ERRORS, validate
 from training.config import ConfigSection
+from training.tabular.column_inference import ColumnInference, infer_column, infer_file_decimal
 
-MISSING_TOKENS = ("", "NA", "N/A", "n/a", "NaN", "nan", "NULL", "null", "?")
-MAX_LEVELS = 60  # of a category; a text column with more distinct values counts as free text
-DATE_PATTERN = r"^\d{4}[-/]\d{1,2}([-/]\d{1,2}.*)?$"
-ID_NAME_PATTERN = re.compile(r"(^|_|\b)(id|uuid|guid|key|index|rownum|row_number|unnamed.*)$", re.IGNORECASE)
+MAX_DAMAGED_SHARE = 0.01  # of the records; up to so many are left out with a remark, beyond it the file is refused
+MAX_DAMAGED = 3  # records that are left out of a small file
+PLAIN_FORMATS = ("CSV, UTF-8, ',' between values", "Parquet", "JSON, a record a line")  # nothing to remark on
 
 TargetValue = str | int | float | bool
 
 
 class UserTableConfig(ConfigSection):
-    """What the owner of a table declares about it. Only `file` and `target` are required.
+    """What the owner of a table declares about it. Only `target` and one of `file` and `database` are required.
 
+    file: of any kind that datasets.tables reads, or a folder of its parts; sheet, header_row: of a workbook.
+    database: a SQLAlchemy address; query: the rows to read, or the name of a table.
     positive_labels: values of the target that mean a default; without them the target must be 0 (good) or 1 (bad).
     negative_labels: values that mean no default. Where both are given, rows with any other value are left out.
+    The two may be called `bad` and `good`.
     columns: by name, any field of datasets.schema.ColumnSchema: role, kind, direction, unit, low, high, levels, ...
+    missing: texts that mean "not known"; among the texts of a category, a word for "none" is a level of its own.
     """
 
-    file: Path
+    file: Path | None = None
+    sheet: str | None = None
+    header_row: int | None = Field(default=None, ge=1)
+    database: str = ""
+    query: str = ""
     target: str
     positive_labels: tuple[TargetValue, ...] = ()
     negative_labels: tuple[TargetValue, ...] = ()
     contract: Path | None = None  # a complete schema as TOML, instead of `columns`
     columns: dict[str, dict[str, Any]] = Field(default_factory=dict)
-    missing: tuple[str, ...] = MISSING_TOKENS
+    missing: tuple[str, ...] = MISSING_MARKS
     origin: str = ""  # where it comes from
     licence: str = ""
     simulated: bool = False
+
+    @model_validator(mode="before")
+    @classmethod
+    def _take_short_names(cls, values: Any) -> Any:
+        if not isinstance(values, dict):
+            return values
+        names = {"bad": "positive_labels", "good": "negative_labels"}
+        return {names.get(key, key) if names.get(key) not in values else key: value for key, value in values.items()}
 
     @field_validator("positive_labels", "negative_labels", mode="before")
     @classmethod
@@ -66,7 +84,35 @@ class UserTableConfig(ConfigSection):
                     )
         if self.contract and self.columns:
             raise ValueError("both contract and columns are given; keep one of them")
+        if (self.file is None) == (not self.database):
+            raise ValueError("exactly one of file and database is required")
         return self
+
+    @property
+    def label(self) -> str:
+        """What messages and cards call the table: the name of its file, or of its table in a database."""
+        return self.file.name if self.file is not None else self.query.split("\n")[0][:60] or "query"
+
+    @property
+    def name(self) -> str:
+        return self.label.split(".")[0]
+
+
+@dataclass(frozen=True)
+class UserTable:
+    """A table whose rows conform to its schema, with a target of 0 and 1.
+
+    format: how it is written. remarks: sentences about the table. column_remarks: about single columns, by name.
+    """
+
+    table: TableSchema
+    frame: pl.DataFrame
+    format: str
+    remarks: tuple[str, ...]
+    column_remarks: dict[str, str]
+
+    def all_remarks(self) -> list[str]:
+        return [*self.remarks, *(f"{name}: {remark}" for name, remark in self.column_remarks.items())]
 
 
 def read(data: UserTableConfig) -> tuple[TableSchema, pl.DataFrame, list[str]]:
@@ -74,47 +120,68 @@ def read(data: UserTableConfig) -> tuple[TableSchema, pl.DataFrame, list[str]]:
 
     Raises DataError, or InvalidTableError with every value outside its declared range.
     """
-    raw = read_raw(data.file)
-    if raw.width < 2 or raw.height < 1:
+    user_table = read_user_table(data)
+    return user_table.table, user_table.frame, user_table.all_remarks()
+
+
+def read_user_table(data: UserTableConfig) -> UserTable:
+    """As `read`, with what was inferred about each column."""
+    options = ReadOptions(data.sheet, data.header_row, data.query)
+    source: Path | str = data.file if data.file is not None else data.database
+    raw = read_raw(source, options, [data.target, *data.columns])
+    remarks = [*([] if raw.format in PLAIN_FORMATS else [f"{data.label} is read as {raw.format}."]), *raw.remarks]
+    remarks += _check_damage(raw)
+    if raw.frame.width < 2 or raw.frame.height < 1:
         raise DataError(
-            f"{data.file} has {raw.width} column(s) and {raw.height} row(s); a header and at least one row are "
-            "expected, "
-            "with ',' between values. Check the separator."
+            f"{data.label} has {raw.frame.width} column(s) and {raw.frame.height} row(s) (read as {raw.format}); a "
+            "header and at least one row are expected. Check the file, and the signs between its values."
         )
     derived_names = [name for name, declared in data.columns.items() if "derived" in declared]
-    _require_columns([data.target, *(name for name in data.columns if name not in derived_names)], raw, data.file)
-    raw = raw.with_columns(_encode_target(raw[data.target], data))
-    remarks: list[str] = []
+    _require_columns([data.target, *(name for name in data.columns if name not in derived_names)], raw.frame, data)
+    frame = raw.frame.with_columns(_encode_target(raw.frame[data.target], data))
+    column_remarks: dict[str, str] = {}
     if data.contract:
         table = load_table_schema(data.contract)
     else:
-        raw = raw.with_columns([_normalise_column(raw[name], data.columns.get(name, {})) for name in raw.columns])
-        table = _infer_table(raw, data, remarks)
-    frame, errors, total = validate(raw, table, data.file.name)
+        table, frame = _infer_table(frame, data, column_remarks)
+    typed, errors, total = validate(frame, table, data.label)
     if errors:
-        raise InvalidTableError(errors, total)
-    has_outcome = frame[data.target].is_not_null()
+        raise InvalidTableError([raw.locate(error) for error in errors], total)
+    has_outcome = typed[data.target].is_not_null()
     if not has_outcome.all():
         remarks.append(f"{data.target}: {int((~has_outcome).sum()):,} rows have no known outcome; they are left out.")
-    return table, frame.filter(has_outcome), remarks
+    return UserTable(table, typed.filter(has_outcome), raw.format, tuple(remarks), column_remarks)
 
 
-def _require_columns(names: list[str], raw: pl.DataFrame, file: Path) -> None:
-    missing_columns = [f"{name!r}{did_you_mean(name, raw.columns)}" for name in names if name not in raw.columns]
+def _check_damage(raw: RawTable) -> list[str]:
+    """A remark on records that cannot be read. Raises InvalidTableError where they are more than a few."""
+    if not raw.faults:
+        return []
+    count, total = len(raw.faults), raw.frame.height + len(raw.faults)
+    if count > max(MAX_DAMAGED, MAX_DAMAGED_SHARE * total):
+        raise InvalidTableError(raw.faults[:MAX_ERRORS], count)
+    places = ", ".join(str(fault.row) for fault in raw.faults[:10]) + (", ..." if count > 10 else "")
+    return [f"{count:,} of {total:,} records cannot be read and are left out: rows {places}. {raw.faults[0]}"]
+
+
+def _require_columns(names: list[str], frame: pl.DataFrame, data: UserTableConfig) -> None:
+    missing_columns = [f"{name!r}{did_you_mean(name, frame.columns)}" for name in names if name not in frame.columns]
     if missing_columns:
         raise DataError(
-            f"{file} has no column {', '.join(missing_columns)}. Its columns: {', '.join(raw.columns[:40])}."
+            f"{data.label} has no column {', '.join(missing_columns)}. Its columns: {', '.join(frame.columns[:40])}."
         )
 
 
 def _encode_target(series: pl.Series, data: UserTableConfig) -> pl.Series:
-    """The target as 0.0, 1.0 or null."""
-    text = series.cast(pl.String).str.strip_chars()
-    text = text.set(text.is_in(list(data.missing)), None)
+    """The target as 0.0, 1.0 or null. 1, 1.0, "1" and true are one value each way."""
+    text = series.cast(pl.String)
+    text = text.set(missing_mask(text, [*data.missing, *NONE_WORDS]), None) if text.len() else text
+    canonical = {value: canonical_level(value) for value in text.drop_nulls().unique()}
+    text = text.replace(canonical) if canonical else text
     positive_labels, negative_labels = data.positive_labels, data.negative_labels
     distinct_values = text.drop_nulls().unique().sort().to_list()
     if not positive_labels:
-        positive_labels, negative_labels = (1, "true", "True"), (0, "false", "False")
+        positive_labels, negative_labels = ("1", "true"), ("0", "false")
     label_masks = [_matches_any(text, options) for options in (positive_labels, negative_labels)]
     if data.positive_labels and not data.negative_labels:
         if len(distinct_values) != 2:
@@ -139,141 +206,50 @@ def _encode_target(series: pl.Series, data: UserTableConfig) -> pl.Series:
 
 
 def _matches_any(text: pl.Series, options: tuple[TargetValue, ...]) -> pl.Series:
-    """Whether each text is one of the options; 1, 1.0 and "1" are equal."""
-    matches = text.is_in([str(option).lower() if isinstance(option, bool) else str(option) for option in options])
-    numbers = [float(option) for option in options if isinstance(option, int | float)]
-    return (matches | text.cast(pl.Float64, strict=False).is_in(numbers).fill_null(False)).fill_null(False)
+    """Whether each text is one of the options, true being 1 where the column has numbers."""
+    names = {canonical_level(option) for option in options}
+    present = set(text.drop_nulls().unique())
+    for truth, number in (("true", "1"), ("false", "0")):
+        if truth in names and truth not in present:
+            names.add(number)
+        if number in names and number not in present:
+            names.add(truth)
+    return text.is_in(sorted(names)).fill_null(False)
 
 
-def _normalise_column(series: pl.Series, declared: dict[str, Any]) -> pl.Series:
-    """Convert a column to numbers or text; a category stored as 1.0 becomes "1"."""
-    if series.dtype.is_temporal() or series.dtype.is_nested() or series.dtype == pl.Object:
-        return (
-            series.cast(pl.String, strict=False)
-            if not series.dtype.is_nested()
-            else series.map_elements(str, pl.String)
-        )
-    if (
-        declared.get("kind") == "category"
-        and series.dtype.is_float()
-        and series.drop_nulls().eq(series.drop_nulls().round(0)).all()
-    ):
-        return series.cast(pl.Int64).cast(pl.String)
-    return series.cast(pl.String) if series.dtype in (pl.Boolean, pl.Categorical, pl.Enum) else series
-
-
-def _infer_table(raw: pl.DataFrame, data: UserTableConfig, remarks: list[str]) -> TableSchema:
-    columns = []
+def _infer_table(
+    raw: pl.DataFrame, data: UserTableConfig, column_remarks: dict[str, str]
+) -> tuple[TableSchema, pl.DataFrame]:
+    """The schema, and the frame with its columns as the schema reads them."""
+    columns: list[ColumnSchema] = []
+    series: list[pl.Series] = []
+    missing = [*data.missing, *(NONE_WORDS if data.missing == MISSING_MARKS else ())]
+    decimal = infer_file_decimal(raw, data.missing)
     derived_names = [name for name, declared in data.columns.items() if "derived" in declared]
     for name in [*raw.columns, *derived_names]:
         declared = dict(data.columns.get(name, {}))
         if name == data.target:
             declared |= {"role": "target", "kind": "number", "low": 0, "high": 1, "integer": True}
+            series.append(raw[name])
         elif name not in derived_names:
-            remark = _infer_column(raw[name], declared, data.missing)
-            if remark:
-                remarks.append(f"{name}: {remark}")
+            inference: ColumnInference = infer_column(raw[name], declared, data.missing, decimal)
+            declared = inference.declared
+            series.append(inference.series)
+            missing += [mark for mark in inference.marks if mark not in missing]
+            if inference.remarks:
+                column_remarks[name] = " ".join(inference.remarks)
         try:
             columns.append(ColumnSchema(name=name, **declared))
         except ValidationError as error:
             messages = "; ".join(detail["msg"].removeprefix("Value error, ") for detail in error.errors())
-            raise DataError(f"{data.file.name}, column {name}: {messages}. Correct table.columns.{name}.") from error
+            raise DataError(f"{data.label}, column {name}: {messages}. Correct table.columns.{name}.") from error
     if not any(column.role == "indicator" and column.kind != "text" for column in columns):
-        raise DataError(f"{data.file} has no column that a model could read. {' '.join(remarks)}")
-    origin = Source(source=data.origin or data.file.name, licence=data.licence, simulated=data.simulated)
-    return TableSchema(name=data.file.name.split(".")[0], columns=tuple(columns), origin=origin, missing=data.missing)
-
-
-def _infer_column(series: pl.Series, declared: dict[str, Any], missing: tuple[str, ...]) -> str | None:
-    """Fill in what `declared` leaves open about a column; returns a remark where it is left out of the model."""
-    known_values = series.drop_nulls()
-    if known_values.dtype == pl.String:
-        known_values = known_values.filter(~known_values.is_in(list(missing)))
-    as_number = known_values.cast(pl.Float64, strict=False)
-    is_numeric = len(known_values) > 0 and as_number.null_count() == 0 and bool(as_number.is_finite().all())
-    distinct_count = known_values.n_unique()
-    if "kind" not in declared:
-        declared["kind"] = "category" if "levels" in declared else "number" if is_numeric else "category"
-        if declared["kind"] == "category" and "levels" not in declared and not 0 < distinct_count <= MAX_LEVELS:
-            declared["kind"] = "text"
-    if declared["kind"] == "category" and "levels" not in declared:
-        declared["levels"] = known_values.cast(pl.String).unique().sort().to_list()
-        if is_numeric:
-            declared["levels"] = sorted(declared["levels"], key=float)
-    if declared["kind"] == "number" and is_numeric and "low" not in declared and float(as_number.min()) >= 0:  # type: ignore[arg-type]
-        declared["low"] = 0  # no value is negative; an upper bound is for the owner to declare
-    if "role" in declared:
-        return None
-    reason = _exclusion_reason(series.name, known_values, as_number, is_numeric, distinct_count, declared["kind"])
-    if reason:
-        declared |= {"role": "id", "kind": "text", "levels": ()}
-        declared.pop("low", None)
-    return reason and f"{reason}; it is left out of the model. Declare its role to keep it."
-
-
-def _exclusion_reason(
-    name: str, known_values: pl.Series, as_number: pl.Series, is_numeric: bool, distinct_count: int, kind: str
-) -> str | None:
-    if distinct_count <= 1:
-        return "has no value" if distinct_count == 0 else f"has only one value ({known_values[0]})"
-    if is_numeric and distinct_count == len(known_values) and bool((as_number == as_number.round(0)).all()):
-        is_sequence = float(as_number.max()) - float(as_number.min()) + 1 == len(known_values)  # type: ignore[arg-type]
-        if is_sequence or ID_NAME_PATTERN.search(name):
-            return "numbers the rows like an identifier"
-    if not is_numeric and bool(known_values.cast(pl.String).str.contains(DATE_PATTERN).all()):
-        return "contains dates"
-    if kind == "text":
-        all_distinct = distinct_count == len(known_values)
-        return "differs in every row like an identifier" if all_distinct else f"has {distinct_count:,} different texts"
-    return None
+        remarks = " ".join(f"{name}: {remark}" for name, remark in list(column_remarks.items())[:20])
+        raise DataError(f"{data.label} has no column that a model could read. {remarks}")
+    origin = Source(source=data.origin or data.label, licence=data.licence, simulated=data.simulated)
+    table = TableSchema(name=data.name or "table", columns=tuple(columns), origin=origin, missing=tuple(missing))
+    return table, pl.DataFrame(series)
 
 
 def _format_values(values: list[str]) -> str:
     return ", ".join(repr(value) for value in values[:6]) + (", ..." if len(values) > 6 else "")
-
-
-def draft_config(data: UserTableConfig, product: str) -> str:
-    """Draft a config as TOML from what was inferred about each column, for the table's owner to correct."""
-    table, frame, remarks = read(data)
-    reasons = dict(remark.split(": ", 1) for remark in remarks)
-    lines = [
-        f"# python -m training {product} --config THIS_FILE",
-        "[table]",
-        f"file = {_toml_string(str(data.file))}",
-        f"target = {_toml_string(data.target)}",
-        *(
-            f"{name} = {_toml_array(values)}"
-            for name, values in (("positive_labels", data.positive_labels), ("negative_labels", data.negative_labels))
-            if values
-        ),
-        *(["simulated = true"] if data.simulated else []),
-        "",
-        "# direction: 1 where a higher value means more risk, -1 where it means less, 0 where you do not know.",
-        '# role: "audit" for a column that is checked for fairness and never scored, such as sex;',
-        '# "leak" for a column that is known only after the outcome.',
-        "[table.columns]",
-    ]
-    for column in table.columns:
-        if column.role == "id":
-            lines.append(
-                f'{_toml_string(column.name)} = {{ role = "id", kind = "text" }}  '
-                f"# {reasons[column.name].split(';')[0]}"
-            )
-        elif column.kind == "category":
-            lines.append(
-                f'{_toml_string(column.name)} = {{ kind = "category", levels = {_toml_array(column.levels)} }}'
-            )
-        elif column.role == "indicator":
-            low = f", low = {column.low:g}" if column.low is not None else ""
-            minimum, maximum = (float(bound) for bound in (frame[column.name].min(), frame[column.name].max()))  # type: ignore[arg-type]
-            comment = f"# {minimum:,g} to {maximum:,g}"
-            lines.append(f'{_toml_string(column.name)} = {{ kind = "number"{low}, direction = 0 }}  {comment}')
-    return "\n".join(lines) + "\n"
-
-
-def _toml_string(text: str) -> str:
-    return json.dumps(text, ensure_ascii=False)
-
-
-def _toml_array(values: Iterable[TargetValue]) -> str:
-    return json.dumps(list(values), ensure_ascii=False)

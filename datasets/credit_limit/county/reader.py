@@ -9,8 +9,8 @@ import polars as pl
 from datasets.credit_limit.county.schema import TABLE
 from datasets.credit_limit.county.simulator import simulate_county
 from datasets.errors import DataError
-from datasets.schema import read_table
 from datasets.simulation import SIMULATED_KEY, is_marked_simulated
+from datasets.validation import read_table
 
 __all__ = ["TABLE", "read", "sample"]
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import polars as pl
 
-from datasets import schema as table_schema
+from datasets import validation
 from datasets.errors import DataError, FieldError, InvalidTableError
 from datasets.files.external_files import file_sha256
 from datasets.scitech_risk import monthly_history, shell_features
@@ -52,7 +52,7 @@ def read_files(folder: Path | str) -> tuple[dict[str, pl.DataFrame | None], dict
             f"{folder}: there is no companies.parquet or companies.csv, which a register needs. Simulate one: "
             f"python -m datasets simulate register --companies 20000 --seed 7 --out {folder}"
         )
-    frames = {name: None if path is None else table_schema.read_raw(path) for name, path in files.items()}
+    frames = {name: None if path is None else validation.read_raw(path) for name, path in files.items()}
     file_names = {name: path.name for name, path in files.items() if path is not None}
     return frames, file_names, any(_is_file_simulated(path) for path in files.values() if path)
 
@@ -71,7 +71,7 @@ def build_register(
     for name, contract in FILES.items():
         frame_of_file = frames.get(name)
         if frame_of_file is not None:
-            validated[name], found_errors, error_count = table_schema.validate(
+            validated[name], found_errors, error_count = validation.validate(
                 frame_of_file, contract, file_names.get(name, name)
             )
             errors, total = errors + found_errors, total + error_count
@@ -84,8 +84,8 @@ def build_register(
             history, companies["company_id"], month, file_names.get("history", "history")
         )
     if errors or found_errors:
-        raise InvalidTableError([*errors, *found_errors][: table_schema.MAX_ERRORS], total + len(found_errors))
-    past_months = table_schema.validate_or_raise(
+        raise InvalidTableError([*errors, *found_errors][: validation.MAX_ERRORS], total + len(found_errors))
+    past_months = validation.validate_or_raise(
         pl.DataFrame(schema={"company_id": pl.String, "month": pl.String}), HISTORY
     )
     past_months = past_months if history is None else monthly_history.sort_history(history)

@@ -1,4 +1,4 @@
-"""The three formats of a batch, CSV, NDJSON and Parquet, and reading an upload in chunks of complete records.
+"""The formats of a batch, CSV, xlsx, NDJSON and Parquet, and reading an upload in chunks of complete records.
 
 A record that cannot be read is a fault of its row, and reading goes on; a file that cannot be read at all raises
 UnreadableFileError.
@@ -7,61 +7,128 @@ UnreadableFileError.
 from __future__ import annotations
 
 import codecs
-import csv
-import io
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
-from typing import Any, BinaryIO, TypeVar
+from typing import Any
 
-import numpy as np
 import orjson
 import polars as pl
 
 from datasets.errors import FieldError, UnreadableFileError, did_you_mean
 from datasets.schema import MAX_UNKNOWN_NAMES, ColumnSchema
+from datasets.tables import parquet
+from datasets.tables.chunk import Chunk, drop_empty_end, mark_empty_rows, record_fault
+from datasets.tables.delimited import MAX_RECORD_BYTES, DelimitedFile, unnamed
+from datasets.tables.excel import Sheet, read_sheet
+from datasets.tables.ndjson import has_long_number, loads_exactly
+from datasets.tables.source import SourceFile, identify
+from datasets.validation import validate_column
 from serving.core.http.validation import find_json_ambiguity
-
-T = TypeVar("T")
 
 MEDIA_TYPES = {
     "csv": "text/csv",
     "ndjson": "application/x-ndjson",
     "parquet": "application/vnd.apache.parquet",
+    "xlsx": "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
 }
 FORMATS = {kind: name for name, kind in MEDIA_TYPES.items()} | {
     "application/ndjson": "ndjson",
     "application/jsonl": "ndjson",
     "application/parquet": "parquet",
+    "text/tab-separated-values": "csv",
+    "application/vnd.ms-excel": "xlsx",  # browsers call a CSV so too, where Excel is installed
 }
 SUBJECT_COLUMN = ColumnSchema(name="subject_id", kind="text", required=True)  # in a file that names stored subjects
 EXPECTED_COLUMN = "a column of the model, or one named in ?keep=", "模型的列，或 ?keep= 所列的列"
-MAX_RECORD_BYTES = 1_000_000  # bytes of one line
+MAX_WORKBOOK_BYTES = 300_000_000  # of a workbook once it is unzipped: it is read as a whole, other formats in chunks
 
 
-@dataclass(slots=True)
-class Chunk:
-    """Rows in the order of the file. In `frame`, a row that could not be read has missing values only.
+class BatchFile:
+    """An uploaded file. known_names: the columns that it may have."""
 
-    first_row: the position of the first row in the file, from 1. faults: of single rows.
-    """
+    def __init__(self, path: Path, format: str, known_names: Sequence[str]):
+        self.path, self.known_names = path, known_names
+        self.format = format
+        if format == "xlsx" and identify(path).kind == "delimited":
+            self.format = "csv"
 
-    first_row: int
-    frame: pl.DataFrame
-    faults: list[FieldError] = field(default_factory=list)
+    @cached_property
+    def _delimited(self) -> DelimitedFile:
+        return DelimitedFile(SourceFile(self.path, "delimited"), self.known_names)
 
-    def split(self, rows: int) -> Iterator[Chunk]:
-        """Chunks of at most `rows` rows; a block of lines as short as ids holds more."""
-        if self.frame.height <= rows:
-            yield self
-            return
-        for offset in range(0, self.frame.height, rows):
-            first_row, frame = self.first_row + offset, self.frame[offset : offset + rows]
-            row_range = range(first_row, first_row + frame.height)
-            yield Chunk(first_row, frame, [fault for fault in self.faults if fault.row in row_range])
+    @cached_property
+    def _sheet(self) -> Sheet:
+        return read_sheet(self.path, max_bytes=MAX_WORKBOOK_BYTES)
+
+    @cached_property
+    def _parquet(self) -> tuple[pl.LazyFrame, list[pl.Expr]]:
+        """(the file, an expression of a plain type for each of its columns)."""
+        frame = parquet.scan([self.path])
+        return frame, parquet.to_plain(parquet.read_schema(frame, self.path))[0]
+
+    def column_names(self) -> list[str] | None:
+        """The names in the header; None for NDJSON, where each row has its own. Raises UnreadableFileError."""
+        if self.format == "csv":
+            return self._delimited.names
+        if self.format == "xlsx":
+            return self._sheet.names
+        if self.format == "parquet":
+            return [expression.meta.output_name() for expression in self._parquet[1]]
+        return None
+
+    def row_count(self) -> int | None:
+        """The number of rows, where the format states it; None for the others. Raises UnreadableFileError."""
+        if self.format != "parquet":
+            return None
+        return parquet.guarded(lambda: int(self._parquet[0].select(pl.len()).collect().item()), self.path)
+
+    def chunks(
+        self, columns: Sequence[ColumnSchema], keep: Sequence[str], rows: int, missing: Sequence[str] = ()
+    ) -> Iterator[Chunk]:
+        """Chunks of about `rows` rows, with those of `columns` and `keep` that the file has. Raises
+        UnreadableFileError.
+
+        missing: texts that mean "not known", in NDJSON too.
+        """
+        if self.format == "csv":
+            yield from (_fault_nameless(chunk, self._delimited.names) for chunk in self._delimited.chunks(rows))
+        elif self.format == "xlsx":
+            sheet = self._sheet
+            chunks = Chunk(1, sheet.frame).split(rows)
+            marked = drop_empty_end(mark_empty_rows(chunk) for chunk in chunks)
+            yield from (_fault_nameless(chunk, sheet.names) for chunk in marked)
+        elif self.format == "parquet":
+            yield from self._parquet_chunks([*(column.name for column in columns), *keep], rows)
+        else:
+            yield from _read_ndjson(self.path, columns, keep, rows, missing)
+
+    def _parquet_chunks(self, names: Sequence[str], rows: int) -> Iterator[Chunk]:
+        frame, expressions = self._parquet
+        selected = [expression for expression in expressions if expression.meta.output_name() in names]
+        first_row = 1
+        for batch in parquet.batches(frame.select(selected), self.path, rows):
+            yield Chunk(first_row, batch)
+            first_row += batch.height
 
 
-Chunks = Iterator[Chunk]
+def _fault_nameless(chunk: Chunk, names: Sequence[str]) -> Chunk:
+    """The chunk without the columns that have no heading; a row with a value in one of them is a fault."""
+    nameless = [unnamed(index) for index, name in enumerate(names) if not name]
+    faults = [
+        record_fault(
+            chunk.first_row + i,
+            f"with a value in {column[1:-1]}, which has no heading",
+            "without one, or the column needs a name",
+            "该列无表头：请删去其值，或为该列命名",
+        )
+        for column in nameless
+        if column in chunk.frame.columns and chunk.frame[column].null_count() < chunk.frame.height
+        for i in chunk.frame[column].is_not_null().arg_true().to_list()
+    ]
+    if not nameless:
+        return chunk
+    return Chunk(chunk.first_row, chunk.frame.drop(nameless, strict=False), [*chunk.faults, *faults])
 
 
 def first_record(path: Path) -> Mapping[str, Any] | None:
@@ -77,164 +144,30 @@ def first_record(path: Path) -> Mapping[str, Any] | None:
     return None
 
 
-def read_column_names(path: Path, format: str) -> list[str] | None:
-    """The names in the file's header; None for NDJSON, where each row has its own. Raises UnreadableFileError."""
-    if format == "csv":
-        with path.open("rb") as file:
-            return _read_header(file)[0]
-    if format == "parquet":
-        return _read_parquet(lambda: pl.scan_parquet(path).collect_schema().names())
-    return None
-
-
-def read_row_count(path: Path, format: str) -> int | None:
-    """The number of rows, where the format states it; None for the others. Raises UnreadableFileError."""
-    if format != "parquet":
-        return None
-    return _read_parquet(lambda: int(pl.scan_parquet(path).select(pl.len()).collect().item()))
-
-
-def read_chunks(path: Path, format: str, columns: Sequence[ColumnSchema], keep: Sequence[str], rows: int) -> Chunks:
-    """Chunks of about `rows` rows, with those of `columns` and `keep` that the file has. Raises UnreadableFileError."""
-    if format == "csv":
-        return _read_csv(path, rows)
-    if format == "parquet":
-        return _read_parquet_chunks(path, [*(column.name for column in columns), *keep], rows)
-    return _read_ndjson(path, columns, keep, rows)
-
-
-# --- CSV
-
-
-def _read_header(file: BinaryIO) -> tuple[list[str], bytes]:
-    """(column names, the header's bytes); `file` is left after the header."""
-    line = file.readline(MAX_RECORD_BYTES)
-    line = line.removeprefix(codecs.BOM_UTF8)
-    try:
-        names = next(csv.reader([line.decode()]), [])
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise UnreadableFileError(f"The header cannot be read: {error}. Save the file as UTF-8 CSV.") from error
-    return names, line if line.endswith(b"\n") else line + b"\n"
-
-
-def _read_csv(path: Path, rows: int) -> Chunks:
-    with path.open("rb") as file:
-        names, header = _read_header(file)
-        first_row = 1
-        for block in _read_blocks(file, rows, has_quotes=True):
-            chunk = _parse_csv(block, names, header, first_row)
-            first_row += chunk.frame.height
-            yield chunk
-
-
-def _read_blocks(file: BinaryIO, rows: int, has_quotes: bool) -> Iterator[bytes]:
-    """The rest of the file in blocks of complete records: about `rows` each, estimated from the length of the first."""
-    start = file.tell()
-    sample = file.read(64 * 1024)
-    file.seek(start)
-    size = max(64 * 1024, rows * (len(sample) // max(1, sample.count(b"\n")) or 1))
-    remainder = b""
-    while True:
-        data = file.read(min(size, 64 * 1024 * 1024))
-        if not data:
-            if remainder.strip(b"\r\n"):
-                yield remainder.rstrip(b"\r\n") + b"\n"
-            return
-        block = remainder + data
-        end = _last_record_end(block, has_quotes)
-        if end == 0 and len(block) > MAX_RECORD_BYTES + size:
-            raise UnreadableFileError(
-                f"A record is longer than {MAX_RECORD_BYTES:,} bytes. Close its quotation mark, or shorten it."
-            )
-        if end:
-            yield block[:end]
-        remainder = block[end:]
-
-
-def _last_record_end(block: bytes, has_quotes: bool) -> int:
-    """The position after the last line break that ends a record: one inside quotation marks does not."""
-    if not has_quotes or b'"' not in block:
-        return block.rfind(b"\n") + 1
-    ends = np.flatnonzero(_outside_quotes(block, b"\n"))
-    return int(ends[-1]) + 1 if len(ends) else 0
-
-
-def _outside_quotes(block: bytes, char: bytes) -> np.ndarray:
-    """(bytes,): whether each byte is `char`, outside quotation marks."""
-    codes = np.frombuffer(block, np.uint8)
-    is_outside: np.ndarray = (codes == char[0]) & (np.cumsum(codes == ord('"')) % 2 == 0)
-    return is_outside
-
-
-def _has_even_records(block: bytes, columns: int) -> bool:
-    """Whether all records together have as many values as the header asks for: Polars silently fills up a short one."""
-    if b'"' not in block:
-        return block.count(b",") == block.count(b"\n") * (columns - 1)
-    return int(_outside_quotes(block, b",").sum()) == int(_outside_quotes(block, b"\n").sum()) * (columns - 1)
-
-
-def _parse_csv(block: bytes, names: list[str], header: bytes, first_row: int) -> Chunk:
-    has_blank_line = block.startswith((b"\n", b"\r\n")) or b"\n\n" in block or b"\n\r\n" in block
-    if not has_blank_line and _has_even_records(block, len(names)):
-        try:
-            return Chunk(first_row, pl.read_csv(header + block, infer_schema=False))
-        except pl.exceptions.PolarsError:
-            pass  # a record does not match the header: reading record by record finds it
-    return _parse_csv_by_record(block, names, first_row)
-
-
-def _parse_csv_by_record(block: bytes, names: list[str], first_row: int) -> Chunk:
-    """Parse record by record, for a block of which some records cannot be read."""
-    faults: list[FieldError] = []
-    rows: list[list[str | None]] = []
-    lines = io.StringIO(block.decode("utf-8", "surrogateescape"), newline="")
-    reader = csv.reader(lines, strict=True)
-    while True:
-        row = first_row + len(rows)
-        try:
-            values = next(reader)
-        except StopIteration:
-            break
-        except csv.Error as error:
-            faults.append(_record_fault(row, str(error), "a record of CSV", "CSV 记录"))
-            rows.append([None] * len(names))
-            continue
-        if len(values) != len(names):
-            actual = "a blank line" if not values else f"{len(values)} values"
-            expected = (f"{len(names)} values, as many as the header has", f"与表头一致的 {len(names)} 个值")
-            faults.append(_record_fault(row, actual, *expected))
-            rows.append([None] * len(names))
-        elif any("\udc80" <= char <= "\udcff" for value in values for char in value):
-            faults.append(_record_fault(row, "bytes that are not UTF-8", "UTF-8 text", "UTF-8 文本"))
-            rows.append([None] * len(names))
-        else:
-            rows.append([*values])
-    frame = pl.DataFrame(rows, schema=dict.fromkeys(names, pl.String), orient="row")
-    return Chunk(first_row, frame, faults)
-
-
-def _record_fault(row: int, actual: str, expected: str, expected_zh: str) -> FieldError:
-    return FieldError("(record)", actual, expected, expected_zh, row)
-
-
 # --- NDJSON
 
 
-def _read_ndjson(path: Path, columns: Sequence[ColumnSchema], keep: Sequence[str], rows: int) -> Chunks:
+def _read_ndjson(
+    path: Path, columns: Sequence[ColumnSchema], keep: Sequence[str], rows: int, missing: Sequence[str]
+) -> Iterator[Chunk]:
     first_row = 1
     with path.open("rb") as file:
-        for block in _read_blocks(file, rows, has_quotes=False):
-            if first_row == 1:
-                block = block.removeprefix(codecs.BOM_UTF8)
-            lines = [line for line in block.split(b"\n") if line and not line.isspace()]
-            if not lines:
-                continue
-            yield _parse_ndjson(lines, columns, keep, first_row)
-            first_row += len(lines)
+        start = file.read(64 * 1024)
+        file.seek(len(codecs.BOM_UTF8) if start.startswith(codecs.BOM_UTF8) else 0)
+        size = max(64 * 1024, rows * (len(start) // max(1, start.count(b"\n")) or 1))
+        while lines := file.readlines(min(size, 64 * 1024 * 1024)):
+            if len(lines[-1]) > MAX_RECORD_BYTES + size:
+                raise UnreadableFileError(f"A record is longer than {MAX_RECORD_BYTES:,} bytes. Shorten it.")
+            records = [line.rstrip(b"\r\n") for line in lines if line and not line.isspace()]
+            if records:
+                yield _parse_ndjson(records, columns, keep, first_row, missing)
+                first_row += len(records)
 
 
-def _parse_ndjson(lines: list[bytes], columns: Sequence[ColumnSchema], keep: Sequence[str], first_row: int) -> Chunk:
-    """Types are those of JSON: a number in quotation marks is text, not a number."""
+def _parse_ndjson(
+    lines: list[bytes], columns: Sequence[ColumnSchema], keep: Sequence[str], first_row: int, missing: Sequence[str]
+) -> Chunk:
+    """Types are those of JSON: a number in quotation marks is text, unless the column's contract knows such numbers."""
     faults: list[FieldError] = []
     records: list[dict[str, Any]] = []
     allowed_names, names_subjects = {*(column.name for column in columns), *keep}, columns == (SUBJECT_COLUMN,)
@@ -250,13 +183,13 @@ def _parse_ndjson(lines: list[bytes], columns: Sequence[ColumnSchema], keep: Seq
         try:
             record = orjson.loads(line)
         except orjson.JSONDecodeError as error:
-            faults.append(_record_fault(first_row + i, str(error), "a JSON object in UTF-8", "UTF-8 的 JSON 对象"))
+            faults.append(record_fault(first_row + i, str(error), "a JSON object in UTF-8", "UTF-8 的 JSON 对象"))
         else:
             if not isinstance(record, dict):
-                faults.append(_record_fault(first_row + i, type(record).__name__, "a JSON object", "JSON 对象"))
+                faults.append(record_fault(first_row + i, type(record).__name__, "a JSON object", "JSON 对象"))
             elif ambiguity := find_json_ambiguity(line, record):
                 expected = ("a flat JSON object with each name once", "扁平的 JSON 对象，每个名称只出现一次")
-                faults.append(_record_fault(first_row + i, ambiguity[0], *expected))
+                faults.append(record_fault(first_row + i, ambiguity[0], *expected))
             elif unknown := record.keys() - allowed_names:
                 unknown_names = sorted(unknown)
                 faults += [
@@ -270,24 +203,45 @@ def _parse_ndjson(lines: list[bytes], columns: Sequence[ColumnSchema], keep: Seq
                     )
         records.append(record if isinstance(record, dict) else {})
     series = [
-        json_column(column, [record.get(column.name) for record in records], first_row, faults) for column in columns
+        json_column(column, [record.get(column.name) for record in records], first_row, faults, missing)
+        for column in columns
     ]
+    if keep:  # copied unread, so every digit of a long number stays
+        records = [
+            loads_exactly(line) if record and has_long_number(line) else record
+            for line, record in zip(lines, records, strict=True)
+        ]
     passthrough = [
         pl.Series(name, [_to_text(record.get(name)) for record in records], dtype=pl.String) for name in keep
     ]
     return Chunk(first_row, pl.DataFrame([*series, *passthrough]), faults)
 
 
-def json_column(column: ColumnSchema, values: list[Any], first_row: int, faults: list[FieldError]) -> pl.Series:
+def json_column(
+    column: ColumnSchema, values: list[Any], first_row: int, faults: list[FieldError], missing: Sequence[str] = ()
+) -> pl.Series:
     """A column from JSON values; those of a wrong type become missing and are added to `faults`."""
     is_number = column.kind == "number"
     allowed_types = {int, float, type(None)} if is_number else {str, type(None)}
     if not set(map(type, values)) <= allowed_types:
         for i, value in enumerate(values):
             if type(value) not in allowed_types:
-                faults.append(column.field_error(value, first_row + i))
-                values[i] = None
+                is_known, values[i] = _read_variant(column, value, missing)
+                if not is_known:
+                    faults.append(column.field_error(value, first_row + i))
     return pl.Series(column.name, values, dtype=pl.Float64 if is_number else pl.String, strict=False)
+
+
+def _read_variant(column: ColumnSchema, value: Any, missing: Sequence[str]) -> tuple[bool, Any]:
+    """(whether a value of another type is one of the column, as "1,200" or true may be; that value)."""
+    is_text_number = column.kind == "number" and isinstance(value, str)
+    if not isinstance(value, str | bool | int | float) or column.kind == "text":
+        return False, None
+    if is_text_number and column.number_format is None:
+        return False, None
+    item = str(value) if type(value) is int else value
+    typed, invalid = validate_column(pl.Series(column.name, [item]), column, missing)
+    return not len(invalid), typed[0]
 
 
 def _to_text(value: Any) -> str | None:
@@ -306,41 +260,3 @@ def _mixed_kind_fault(name: str, row: int) -> FieldError:
 def _unknown_name_fault(name: str, hint: str, row: int, actual: str = "not known") -> FieldError:
     truncated = name if len(name) <= 60 else name[:57] + "..."
     return FieldError(truncated, actual, f"{EXPECTED_COLUMN[0]}{hint}", EXPECTED_COLUMN[1], row)
-
-
-# --- Parquet
-
-
-def _read_parquet(fn: Callable[[], T]) -> T:
-    try:
-        return fn()
-    except pl.exceptions.PolarsError as error:
-        raise UnreadableFileError(f"The file cannot be read as Parquet: {error}") from error
-    except BaseException as error:  # the reader panics on a damaged file, with a subclass of BaseException
-        if type(error).__name__ == "PanicException":
-            raise UnreadableFileError("The file cannot be read as Parquet: it is damaged. Write it again.") from error
-        raise
-
-
-def _read_parquet_chunks(path: Path, column_names: Sequence[str], rows: int) -> Chunks:
-    first_row = 1
-    frame = pl.scan_parquet(path)
-    names = [name for name in _read_parquet(lambda: frame.collect_schema().names()) if name in column_names]
-    batches = iter(_read_parquet(lambda: frame.select(names).collect_batches(chunk_size=rows, maintain_order=True)))
-    while (batch := _read_parquet(lambda: next(batches, None))) is not None:
-        for rows_slice in batch.iter_slices(rows):
-            yield Chunk(first_row, rows_slice)
-            first_row += rows_slice.height
-
-
-# --- output
-
-
-def encode_rows(frame: pl.DataFrame, format: str, include_header: bool) -> bytes:
-    """Encode rows as NDJSON or as CSV, with ; between the items of a list."""
-    out = io.BytesIO()
-    if format == "csv":
-        frame.with_columns(pl.col(pl.List(pl.String)).list.join(";")).write_csv(out, include_header=include_header)
-    else:
-        frame.write_ndjson(out)
-    return out.getvalue()

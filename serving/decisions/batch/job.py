@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
-from collections.abc import Generator, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
-import polars as pl
-
 from datasets.errors import UnreadableFileError
+from datasets.tables.chunk import Chunk
 from serving.core.db.codec import decode_frame
 from serving.core.db.reader import StoreReader
 from serving.core.http.problems import ProblemError
 from serving.decisions.batch import records
-from serving.decisions.batch.formats import SUBJECT_COLUMN, Chunk, encode_rows, read_chunks
+from serving.decisions.batch.formats import SUBJECT_COLUMN, BatchFile
+from serving.decisions.batch.output import serialise
 from serving.decisions.batch.recorder import BatchRecorder
 from serving.decisions.batch.request import BatchRequest, batch_problem, validate_header
 from serving.decisions.batch.scoring import ScoredChunk, score, score_stored
@@ -24,7 +22,6 @@ from serving.decisions.service import DecisionService
 from serving.privacy.consent.rules import ConsentRevokedError
 from serving.privacy.subjects.errors import SubjectErasedError
 
-READ_BYTES = 256 * 1024  # bytes of a file sent at a time
 MAX_RETRIES = 20  # of one chunk, each after a grant or a subject went while it was scored
 
 
@@ -39,16 +36,19 @@ class BatchJob:
         """Raises ProblemError before the first bytes where the file as a whole cannot be answered."""
         settings, request, state = self.service.settings, self.request, "broken"
         try:
-            names_subjects = validate_header(request, self.model.fields, settings.limits.max_batch_rows)
-            scored_chunks = self._scored_chunks(self._subject_reader() if names_subjects else None)
+            known_names = [*(column.name for column in self.model.fields), *request.keep, SUBJECT_COLUMN.name]
+            file = BatchFile(request.path, request.input_format, known_names)
+            names_subjects = validate_header(file, request.keep, self.model.fields, settings.limits.max_batch_rows)
+            scored_chunks = self._scored_chunks(file, self._subject_reader() if names_subjects else None)
             frames = (scored.frame for scored in scored_chunks)
             yield from serialise(frames, request.output_format, settings.paths.spool)
             if not self.recorder.rows:
                 raise batch_problem("rows", "0", "1 row or more", "至少 1 行")
             state = "done"
         except UnreadableFileError as error:
-            expected = f"a complete {request.input_format} file in UTF-8", "完整的 UTF-8 文件"
-            raise batch_problem("(file)", str(error), *expected) from error
+            expected = f"a complete {request.input_format} file, text in UTF-8", "完整的文件，文本为 UTF-8"
+            message = str(error).replace(f"{request.path}:", "the file").removesuffix(".")
+            raise batch_problem("(file)", message, *expected) from error
         finally:
             self.recorder.close(state)
 
@@ -56,25 +56,21 @@ class BatchJob:
         store = self.service.store
         return SubjectReader(store.reader, store.vault, self.service.consent_rules, self.model, self.request.tenant)
 
-    def _scored_chunks(self, subject_reader: SubjectReader | None) -> Iterator[ScoredChunk]:
+    def _scored_chunks(self, file: BatchFile, subject_reader: SubjectReader | None) -> Iterator[ScoredChunk]:
         """Each chunk, scored and recorded."""
         limit = self.service.settings.limits.max_batch_rows
-        for chunk in self._read_chunks(names_subjects=subject_reader is not None):
+        for chunk in self._read_chunks(file, names_subjects=subject_reader is not None):
             if chunk.first_row + chunk.frame.height - 1 > limit:
                 raise batch_problem("rows", f"more than {limit:,}", f"at most {limit:,}", f"最多 {limit:,} 行")
             if chunk.frame.height:
                 yield self._score_and_record(chunk, subject_reader)
 
-    def _read_chunks(self, names_subjects: bool) -> Iterator[Chunk]:
-        request, settings = self.request, self.service.settings.batch
+    def _read_chunks(self, file: BatchFile, names_subjects: bool) -> Iterator[Chunk]:
+        keep, settings, model = self.request.keep, self.service.settings.batch, self.model
         if not names_subjects:
-            yield from read_chunks(
-                request.path, request.input_format, self.model.fields, request.keep, settings.chunk_rows
-            )
+            yield from file.chunks(model.fields, keep, settings.chunk_rows, model.card.missing)
             return
-        for chunk in read_chunks(
-            request.path, request.input_format, (SUBJECT_COLUMN,), request.keep, settings.chunk_subjects
-        ):
+        for chunk in file.chunks((SUBJECT_COLUMN,), keep, settings.chunk_subjects):
             yield from chunk.split(settings.chunk_subjects)
 
     def _score_and_record(self, chunk: Chunk, subject_reader: SubjectReader | None) -> ScoredChunk:
@@ -97,31 +93,6 @@ class BatchJob:
                 if not attempts_left:
                     raise ProblemError("authorisation_ended", actual=str(error) or "of an erased subject") from error
         return scored
-
-
-def serialise(frames: Iterator[pl.DataFrame], format: str, spool: Path) -> Generator[bytes, None, None]:
-    """The bytes of one file from frames with the same columns.
-
-    A Parquet file has its table of contents at the end, so it is put together on disk, in `spool`, before it is sent.
-    """
-    if format != "parquet":
-        for index, frame in enumerate(frames):
-            yield encode_rows(frame, format, include_header=index == 0)
-        return
-    spool.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f"answer-{os.getpid()}-", dir=spool) as folder:
-        paths = []
-        for index, frame in enumerate(frames):
-            paths.append(Path(folder) / f"{index:06d}.ipc")
-            frame.write_ipc(paths[-1])
-        if not paths:
-            return
-        output = Path(folder) / "answer.parquet"
-        with output.open("wb+") as file:  # a file object: a thread of Polars may open a path after the folder is gone
-            pl.scan_ipc(paths).sink_parquet(file, compression="zstd", maintain_order=True)
-            file.seek(0)
-            while data := file.read(READ_BYTES):
-                yield data
 
 
 def replay(reader: StoreReader, batch_id: str, format: str, spool: Path) -> Iterator[bytes]:

@@ -12,6 +12,7 @@ import orjson
 import polars as pl
 import sqlalchemy as sa
 
+from datasets.tables.chunk import Chunk
 from serving.core.audit import entries
 from serving.core.audit.log import merkle_levels
 from serving.core.audit.verify import salted_digest
@@ -20,7 +21,6 @@ from serving.core.db.tables.decisions import UnloggedBatchChunkRow
 from serving.core.http.problems import field_error_to_json
 from serving.core.identifiers import utc_now
 from serving.decisions.batch import records
-from serving.decisions.batch.formats import Chunk
 from serving.decisions.batch.request import BatchRequest
 from serving.decisions.batch.scoring import ScoredChunk
 from serving.decisions.products.base import DeployedModel

@@ -19,7 +19,7 @@ from serving.core.http.validation import RequestModel, one_of, parse_query
 from serving.core.identifiers import ID_PATTERN
 from serving.decisions.batch import records
 from serving.decisions.batch.formats import MEDIA_TYPES
-from serving.decisions.batch.job import serialise
+from serving.decisions.batch.output import serialise
 from serving.decisions.service import DecisionService
 
 ROUTE = "/v1/batches/{id}/rows"

@@ -12,8 +12,10 @@ import numpy as np
 import polars as pl
 
 from datasets.errors import FieldError
-from datasets.schema import MAX_ERRORS, TableSchema, validate
-from serving.decisions.batch.formats import SUBJECT_COLUMN, Chunk, json_column
+from datasets.schema import TableSchema
+from datasets.tables.chunk import Chunk
+from datasets.validation import MAX_ERRORS, validate
+from serving.decisions.batch.formats import SUBJECT_COLUMN, json_column
 from serving.decisions.batch.subjects import MAX_ID_CHARS, SUBJECT_SCHEMA, SubjectInputs, SubjectReader
 from serving.decisions.inputs import redact_faults
 from serving.decisions.products.base import DeployedModel
@@ -90,7 +92,13 @@ def score_stored(
     ]
     value_faults: list[FieldError] = []
     raw = pl.DataFrame(
-        json_column(column, [row_values.get(column.name) for row_values in values], chunk.first_row, value_faults)
+        json_column(
+            column,
+            [row_values.get(column.name) for row_values in values],
+            chunk.first_row,
+            value_faults,
+            model.card.missing,
+        )
         for column in model.fields
     )
     typed, type_faults = _validate_rows(raw, model.table, chunk.first_row)

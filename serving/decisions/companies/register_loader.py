@@ -23,12 +23,12 @@ import polars as pl
 import sqlalchemy as sa
 
 from datasets.errors import DataError, FieldError, InvalidTableError, UnreadableFileError
-from datasets.schema import MAX_ERRORS
 from datasets.scitech_risk.ego_network import NetworkIndex
 from datasets.scitech_risk.monthly_history import rolling_early_warnings
 from datasets.scitech_risk.register import reader as register_reader
 from datasets.scitech_risk.register import schema as register
 from datasets.scitech_risk.register.schema import Register, Remark
+from datasets.validation import MAX_ERRORS
 from models.policy.arithmetic import ArrayOps
 from models.scitech_risk.assessments import early_warnings
 from models.scitech_risk.assessments.shell_gate import VERDICTS

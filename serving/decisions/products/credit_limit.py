@@ -10,7 +10,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from models.bundle import Bundle, BundleError
-from models.credit_limit.decision import CreditDecisionEngine
+from models.credit_limit.decision import VETO_FIELD, CreditDecisionEngine
 from models.credit_limit.policy import Policy
 from models.policy.config import PolicyError
 from serving.decisions.products.base import Product
@@ -21,12 +21,12 @@ from serving.settings import SCOPES
 
 class CreditLimitModel(TabularModel):
     def __init__(self, bundle: Bundle, policy: Policy):
-        super().__init__(bundle, policy.version, policy.currency)
+        super().__init__(bundle, policy.version, policy.currency, {VETO_FIELD: tuple(policy.vetoes)})
         self._engine = CreditDecisionEngine(self.card, policy, score=lambda x: self._graph.run(x).pd)
 
     def decide(self, values: Mapping[str, Any], row: list[float], options: Mapping[str, bool]) -> dict[str, Any]:
         return self._engine.decide(
-            values,
+            self.plain_values(values),
             self.score(row),
             consent=options["moral_data_consent"],
             human_requested=options["person"],

@@ -41,7 +41,9 @@ class ScitechRiskModel(TabularModel):
         self._integer_columns = {column.name for column in self.fields if column.integer}
 
     def decide(self, values: Mapping[str, Any], row: list[float], options: Mapping[str, bool]) -> dict[str, Any]:
-        return self._engine.decide(values, self.score(row), human_requested=options["person"], row=row)
+        return self._engine.decide(
+            self.plain_values(values), self.score(row), human_requested=options["person"], row=row
+        )
 
     def decide_under_stress(
         self, values: Mapping[str, Any], row: list[float], shocks: Sequence[Shock]
@@ -50,6 +52,7 @@ class ScitechRiskModel(TabularModel):
 
         The answer is None where there are faults. As in a stress test of a register, no shock lowers the PD.
         """
+        values = self.plain_values(values)
         frame = pl.DataFrame([{name: values.get(name) for name in self._column_types}], schema=self._column_types)
         frame = recompute_derived(frame, self.table, set(self._column_types))
         for shock in shocks:

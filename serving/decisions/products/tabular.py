@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,7 @@ import polars as pl
 
 from datasets.errors import FieldError
 from datasets.schema import ColumnSchema, TableSchema
+from datasets.validation import validate_column
 from models.bundle import Bundle
 from models.card import Card
 from models.feature_encoder import FeatureEncoder, encode, required_columns
@@ -21,22 +22,29 @@ MAX_TEXT_CHARS = 1_000  # characters
 
 
 class TabularModel:
-    """A verified bundle, loaded. policy: the version of its decision policy."""
+    """A verified bundle, loaded. policy: the version of its decision policy. codes: of columns that list codes."""
 
-    def __init__(self, bundle: Bundle, policy: str, currency: str):
+    def __init__(self, bundle: Bundle, policy: str, currency: str, codes: Mapping[str, Sequence[str]] | None = None):
         self.card: Card = bundle.card
         self.digest = bundle.digest
         self.policy = policy
         self.currency = currency
         self.lineage = build_provenance(bundle.card, bundle.digest, hashlib.sha256(bundle.policy).hexdigest())
-        self.table = TableSchema(name=self.card.model, columns=(*self.card.inputs, *self.card.also))
+        also = [
+            column.model_copy(update={"codes": tuple((codes or {}).get(column.name, ()))})
+            if column.kind == "text"
+            else column
+            for column in self.card.also
+        ]
+        missing = {"missing": self.card.missing} if self.card.missing else {}
+        self.table = TableSchema(name=self.card.model, columns=(*self.card.inputs, *also), **missing)
         self.fields = tuple(column for column in self.table.columns if column.derived is None)
         self._graph = TabularSession(bundle.graph)
         columns = required_columns(self.card.inputs, self.card.also)
-        self._encoder = FeatureEncoder(columns)
+        self._encoder = FeatureEncoder(columns, self.card.missing)
         column_index = {column.name: index for index, column in enumerate(columns)}
         self.inputs = [column_index[column.name] for column in self.card.inputs]
-        self._text_columns = [column for column in self.card.also if column.kind == "text"]
+        self._text_columns = [column for column in also if column.kind == "text"]
         self._field_names = frozenset(column.name for column in self.fields)
 
     def validate(self, values: Mapping[str, Any]) -> tuple[list[float], list[FieldError]]:
@@ -46,6 +54,10 @@ class TabularModel:
         if not values.keys() <= self._field_names:
             faults += self._encoder.unknown_fields(values, [column.name for column in self.fields])
         return row, faults
+
+    def plain_values(self, values: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Values without faults, each as a machine writes it."""
+        return self._encoder.plain_values(values)
 
     def score(self, row: list[float]) -> Scores:
         """Score one row, as `validate` returned it, with the contribution of each input."""
@@ -71,4 +83,6 @@ def _validate_texts(columns: list[ColumnSchema], values: Mapping[str, Any]) -> l
                     column.name, f"text of {len(value):,} characters", expected, f"最多 {MAX_TEXT_CHARS:,} 个字符"
                 )
             )
+        elif column.codes and len(validate_column(pl.Series(column.name, [value]), column, ())[1]):
+            faults.append(column.field_error(value))
     return faults

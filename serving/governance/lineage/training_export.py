@@ -19,8 +19,9 @@ from datasets.errors import DataError
 from datasets.export import point_in_time
 from datasets.export.manifest import Manifest
 from datasets.files import external_files
-from datasets.schema import TableSchema, read_table, validate
+from datasets.schema import TableSchema
 from datasets.simulation import SIMULATED_KEY
+from datasets.validation import read_table, validate
 from serving.core.db.engine import read_connection, write_transaction
 from serving.core.db.schema import INDICATORS, SUBJECT_KEYS
 from serving.core.identifiers import utc_now

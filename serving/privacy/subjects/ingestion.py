@@ -15,7 +15,8 @@ import sqlalchemy as sa
 from datasets import catalog
 from datasets.errors import DataError, FieldError, InvalidTableError, did_you_mean
 from datasets.files.external_files import file_sha256
-from datasets.schema import MAX_ERRORS, TableSchema, load_table_schema, read_table
+from datasets.schema import TableSchema, load_table_schema
+from datasets.validation import MAX_ERRORS, read_table
 from serving.core.db.engine import open_store, to_store_error
 from serving.core.identifiers import utc_now
 from serving.privacy.subjects.indicators import GroupValues, IndicatorSource, columns_by_group, insert, parse_day

@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from datasets import leakage, schema
+from datasets import leakage, validation
 from datasets.credit_limit.county import reader
 from datasets.credit_limit.county import schema as contract
 from datasets.credit_limit.county.causal_model import CountyCausalParameters
@@ -40,7 +40,7 @@ def test_towns_one_below_the_other_are_the_county():
 @pytest.mark.parametrize("households", [1, 2, 9, 50, 1_000])
 def test_a_county_of_any_size_conforms_to_its_own_contract(households):
     frame = simulate_county(households, seed=1)
-    typed, _, faults = schema.validate(frame, TABLE)
+    typed, _, faults = validation.validate(frame, TABLE)
     assert (frame.height, faults) == (households, 0)
     assert typed.equals(frame)
 

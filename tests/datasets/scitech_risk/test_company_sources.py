@@ -10,7 +10,7 @@ from sklearn.metrics import roc_auc_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from datasets import leakage, schema
+from datasets import leakage, validation
 from datasets.catalog import load_source, source_modules
 from datasets.errors import DataError, UnreadableFileError
 from datasets.files import external_files
@@ -148,7 +148,7 @@ def test_a_loan_in_the_sources_own_words_becomes_a_row_of_the_contract():
             "SBA_Appv": ["$48,000.00 ", "$1,000.00 ", "$1.00 "],
         }
     )  # fmt: skip
-    first, second = schema.validate_or_raise(
+    first, second = validation.validate_or_raise(
         sba.to_contract(raw), sba.NATIONAL_TABLE
     ).to_dicts()  # the third has no outcome
     assert first["trade"] == "computer_systems"

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from datasets import schema
+from datasets import validation
 from datasets.scitech_risk import monthly_history
 from datasets.scitech_risk.register.schema import HISTORY, MONTHLY_COLUMNS, TABLE
 
@@ -23,7 +23,7 @@ def history(length: int, company: str = "A", **values: object) -> pl.DataFrame:
             **{name: pl.Series(list(value), dtype=pl.Float64) for name, value in rows.items()},
         }
     )
-    return schema.validate_or_raise(frame, HISTORY)
+    return validation.validate_or_raise(frame, HISTORY)
 
 
 def output(frame: pl.DataFrame, name: str) -> float | None:

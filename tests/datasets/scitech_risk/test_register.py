@@ -6,6 +6,7 @@ import polars as pl
 import pytest
 
 from datasets import schema as table_schema
+from datasets import validation
 from datasets.errors import DataError, InvalidTableError, UnreadableFileError
 from datasets.scitech_risk.register import reader
 from datasets.scitech_risk.register import schema as register
@@ -69,7 +70,7 @@ def test_a_register_comes_back_whole_and_by_its_contract(folder):
     assert read.simulated
     assert (read.month, read.remarks) == (MONTH, ())
     stated = [column.name for column in TABLE.columns if column.derived is None]
-    again, _, faults = table_schema.validate(read.frame.select(stated), TABLE)
+    again, _, faults = validation.validate(read.frame.select(stated), TABLE)
     assert (read.frame.columns, faults) == ([column.name for column in TABLE.columns], 0)
     assert again.equals(read.frame)
     assert read.history.columns == [column.name for column in HISTORY.columns]
@@ -80,8 +81,8 @@ def test_a_flat_table_of_every_column_is_read_by_the_same_contract(folder, tmp_p
     flat = frame.select(column.name for column in TABLE.columns if column.derived is None)
     flat.write_parquet(tmp_path / "batch.parquet")
     flat.write_csv(tmp_path / "batch.csv")
-    assert table_schema.read_table(tmp_path / "batch.parquet", TABLE).equals(frame)
-    assert table_schema.read_table(tmp_path / "batch.csv", TABLE).equals(frame)
+    assert validation.read_table(tmp_path / "batch.parquet", TABLE).equals(frame)
+    assert validation.read_table(tmp_path / "batch.csv", TABLE).equals(frame)
 
 
 def test_csv_files_of_the_same_names_are_the_same_register(folder, tmp_path):

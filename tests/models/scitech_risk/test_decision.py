@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from datasets.schema import ColumnSchema, TableSchema, validate_or_raise
+from datasets.schema import ColumnSchema, TableSchema
+from datasets.validation import validate_or_raise
 from models.feature_encoder import FeatureEncoder, encode
 from models.scitech_risk.decision import CompanyDecisionEngine
 from models.scitech_risk.policy import EVIDENCE

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from datasets.schema import validate
 from datasets.scitech_risk.register.schema import TABLE
+from datasets.validation import validate
 from models.card import ScoreHead
 from models.scitech_risk.policy import Policy
 from models.scitech_risk.stress import (

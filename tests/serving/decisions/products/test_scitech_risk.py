@@ -55,7 +55,8 @@ def test_a_batch_gives_the_answers_of_single_decisions_to_the_yuan(inside, zone,
 
     async def story(client, gateway):
         out = io.BytesIO()
-        {"csv": frame.write_csv, "ndjson": frame.write_ndjson, "parquet": frame.write_parquet}[format](out)
+        writers = {"csv": frame.write_csv, "ndjson": frame.write_ndjson, "parquet": frame.write_parquet}
+        (writers | {"xlsx": frame.write_excel})[format](out)
         response = await client.post(
             f"{URL}/batch?keep=company_id&reasons=true&format=parquet",
             content=out.getvalue(),

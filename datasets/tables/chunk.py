@@ -1,0 +1,81 @@
+"""Rows of a table as text or typed values, in the order of the file, with the faults of single records."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import polars as pl
+
+from datasets.errors import FieldError
+
+RECORD = "(record)"
+EMPTY_ROW, BLANK_LINE = "an empty row", "a blank line"
+
+
+@dataclass(slots=True)
+class Chunk:
+    """Rows in the order of the file. In `frame`, a row that could not be read has missing values only.
+
+    first_row: the position of the first row in the file, from 1. faults: of single rows.
+    """
+
+    first_row: int
+    frame: pl.DataFrame
+    faults: list[FieldError] = field(default_factory=list)
+
+    def split(self, rows: int) -> Iterator[Chunk]:
+        """Chunks of at most `rows` rows; a block of lines as short as ids holds more."""
+        if self.frame.height <= rows:
+            yield self
+            return
+        for offset in range(0, self.frame.height, rows):
+            yield self.slice(offset, rows)
+
+    def slice(self, offset: int, rows: int) -> Chunk:
+        first_row, frame = self.first_row + offset, self.frame[offset : offset + rows]
+        row_range = range(first_row, first_row + frame.height)
+        return Chunk(first_row, frame, [fault for fault in self.faults if fault.row in row_range])
+
+
+def record_fault(row: int, actual: str, expected: str, expected_zh: str) -> FieldError:
+    return FieldError(RECORD, actual, expected, expected_zh, row)
+
+
+def empty_row_fault(row: int, actual: str = EMPTY_ROW) -> FieldError:
+    return record_fault(row, actual, "a row with a value; delete it", "有值的一行，请删除空行")
+
+
+def is_empty_row(fault: FieldError) -> bool:
+    return fault.field == RECORD and fault.actual in (EMPTY_ROW, BLANK_LINE)
+
+
+def mark_empty_rows(chunk: Chunk) -> Chunk:
+    """The chunk with a fault for each row that has no value at all, as spreadsheets leave them below a table."""
+    frame = chunk.frame
+    if not frame.width or not frame.height or not frame.to_series(0).null_count():
+        return chunk
+    empty = frame.select(pl.all_horizontal(pl.all().is_null())).to_series().arg_true().to_list()
+    known = {fault.row for fault in chunk.faults}
+    new = [empty_row_fault(chunk.first_row + i) for i in empty if chunk.first_row + i not in known]
+    return Chunk(chunk.first_row, frame, [*chunk.faults, *new]) if new else chunk
+
+
+def drop_empty_end(chunks: Iterator[Chunk]) -> Iterator[Chunk]:
+    """The chunks without the empty rows at the end of the file: those are held back until a row with values follows."""
+    pending: list[Chunk] = []
+    for chunk in chunks:
+        empty_rows = {fault.row for fault in chunk.faults if is_empty_row(fault)}
+        end = chunk.frame.height
+        while end and chunk.first_row + end - 1 in empty_rows:
+            end -= 1
+        if end == chunk.frame.height:
+            yield from pending
+            pending = []
+            yield chunk
+            continue
+        if end:
+            yield from pending
+            pending = []
+            yield chunk.slice(0, end)
+        pending.append(chunk.slice(end, chunk.frame.height - end))

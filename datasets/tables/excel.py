@@ -1,0 +1,139 @@
+"""Read a sheet of an Excel workbook, xlsx or xls, as text; find its header row, and join the rows of a merged one."""
+
+from __future__ import annotations
+
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from datasets.errors import UnreadableFileError
+from datasets.tables.delimited import clean_name, unnamed
+
+MAX_CONTENT_BYTES = 2_000_000_000  # of a workbook once it is unzipped
+MAX_HEADER_ROW = 20  # rows searched for the header
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """names: as in the header, empty where there is none. first_row: the number in the sheet of the first row below."""
+
+    name: str
+    names: list[str]
+    frame: pl.DataFrame
+    first_row: int
+    other_sheets: tuple[str, ...] = ()
+
+    def describe(self) -> str:
+        others = f" (not read: {', '.join(self.other_sheets)})" if self.other_sheets else ""
+        return f"Excel, sheet {self.name!r}{others}, header in row {self.first_row - 1}"
+
+
+def read_sheet(
+    path: Path, sheet: str | None = None, header_row: int | None = None, max_bytes: int = MAX_CONTENT_BYTES
+) -> Sheet:
+    """Read one sheet, the first with a table by default. header_row: its number in the sheet, from 1.
+
+    Dates become YYYY-MM-DD, whole numbers have no decimals, errors such as #DIV/0! are missing. Raises
+    UnreadableFileError.
+    """
+    _check_size(path, max_bytes)
+    import fastexcel
+
+    try:
+        workbook = fastexcel.read_excel(path)
+        if sheet is not None and sheet not in workbook.sheet_names:
+            raise UnreadableFileError(
+                f"{path}: has no sheet {sheet!r}; its sheets are {', '.join(workbook.sheet_names)}."
+            )
+        for name in [sheet] if sheet else workbook.sheet_names:
+            cells = _load(workbook, name)
+            if cells.height >= 2 or sheet or len(workbook.sheet_names) == 1:
+                others = tuple(other for other in workbook.sheet_names if other != name)
+                return _to_sheet(name, cells, header_row, others, path)
+    except UnreadableFileError:
+        raise
+    except Exception as error:  # the parser's own errors have no common base
+        reason = str(error).strip().split("\n")[0]
+        raise UnreadableFileError(
+            f"{path}: cannot be read as an Excel workbook: {reason}. Save it again, without a password, as xlsx or CSV."
+        ) from error
+    raise UnreadableFileError(f"{path}: none of its sheets has a header and rows: {', '.join(workbook.sheet_names)}.")
+
+
+def _check_size(path: Path, max_bytes: int) -> None:
+    if not zipfile.is_zipfile(path):
+        return
+    with zipfile.ZipFile(path) as archive:
+        if "[Content_Types].xml" not in archive.namelist():
+            raise UnreadableFileError(f"{path}: is a ZIP archive, not an Excel workbook. Unpack it first.")
+        size = sum(info.file_size for info in archive.infolist())
+    if size > max_bytes:
+        raise UnreadableFileError(
+            f"{path}: holds {size:,} bytes once it is unzipped; at most {max_bytes:,} are read of a workbook. "
+            "Save it as CSV or Parquet."
+        )
+
+
+def _load(workbook: Any, name: str) -> pl.DataFrame:
+    cells: pl.DataFrame = workbook.load_sheet(name, header_row=None, skip_rows=0, dtypes="string").to_polars()
+    is_midnight = r"^(\d{4}-\d{2}-\d{2}) 00:00:00$"
+    return cells.with_columns(pl.all().str.replace(is_midnight, "${1}"))
+
+
+def _to_sheet(name: str, cells: pl.DataFrame, header_row: int | None, others: tuple[str, ...], path: Path) -> Sheet:
+    if not cells.height:
+        raise UnreadableFileError(f"{path}: sheet {name!r} is empty; it must have a header and rows.")
+    rows = [list(row) for row in cells.head(MAX_HEADER_ROW + 1).rows()]
+    start = header_row - 1 if header_row else _find_header(rows)
+    if not 0 <= start < len(rows):
+        raise UnreadableFileError(f"{path}: header_row is {header_row}; sheet {name!r} has {cells.height} rows.")
+    headings, end = rows[start], start + 1
+    if header_row is None and end < len(rows) and _continues_header(headings, rows[end]):
+        headings, end = _join_headings(headings, rows[end]), end + 1
+    names = [clean_name(heading or "") for heading in headings]
+    width = max((index + 1 for index, heading in enumerate(names) if heading), default=0)
+    frame = cells[end:]
+    used = [
+        index for index in range(frame.width) if index < width or frame.to_series(index).null_count() < frame.height
+    ]
+    frame = frame.select(pl.nth(used))
+    names = [names[index] for index in used]
+    seen: set[str] = set()
+    unique = []
+    for index, heading in zip(used, names, strict=True):
+        unique.append(unnamed(index, heading) if not heading or heading in seen else heading)
+        seen.add(heading)
+    frame.columns = unique
+    return Sheet(name, names, frame, end + 1, others)
+
+
+def _find_header(rows: list[list[str | None]]) -> int:
+    """The first row that fills most of the columns: what stands above it is a title."""
+    widest = max(sum(cell is not None for cell in row) for row in rows)
+    return next(i for i, row in enumerate(rows) if sum(cell is not None for cell in row) * 2 > widest or widest == 0)
+
+
+def _continues_header(headings: list[str | None], below: list[str | None]) -> bool:
+    """Whether the row below names the parts of merged headings: texts under a heading that spans several columns."""
+    gaps = [index for index in range(1, len(headings)) if headings[index] is None and below[index] is not None]
+    if not gaps or headings[0] is None:
+        return False
+    return all(not _is_number(cell) for cell in below if cell is not None) and any(
+        headings[index] is not None and below[index] is None for index in range(len(headings))
+    )
+
+
+def _is_number(cell: str) -> bool:
+    return bool(cell) and cell.strip().lstrip("+-")[:1].isdigit()
+
+
+def _join_headings(headings: list[str | None], below: list[str | None]) -> list[str | None]:
+    joined: list[str | None] = []
+    current: str | None = None
+    for heading, detail in zip(headings, below, strict=True):
+        current = heading if heading is not None else current if detail is not None else None
+        joined.append(" ".join(text for text in (current, detail) if text) or None)
+    return joined

@@ -1,0 +1,96 @@
+"""Read dates in the forms of tables: 2023-01-04, 2023/1/4, 20230104, 2023年1月4日, 04.01.2023, 45012 in Excel."""
+
+from __future__ import annotations
+
+from datetime import date, timedelta
+
+import polars as pl
+
+from datasets.tables.values.marks import strip_blanks
+
+FIRST_YEAR, LAST_YEAR = 1900, 2100
+EXCEL_EPOCH = date(1899, 12, 30)
+_TIME = r"(?:[T ]\d{1,2}:\d{2}(?::\d{2}(?:\.\d+)?)?(?: ?(?:Z|UTC|[+-]\d{2}:?\d{2}|[A-Z]{2,5}))?)?"
+# name -> pattern with groups for year, month and day, in that order of names
+FORMS: dict[str, tuple[str, str]] = {
+    "YYYY-MM-DD": (rf"^(\d{{4}})[-/.](\d{{1,2}})[-/.](\d{{1,2}}){_TIME}$", "ymd"),
+    "YYYY-MM": (r"^(\d{4})[-/.](\d{1,2})$", "ym"),
+    "YYYYMMDD": (r"^((?:19|20)\d{2})(0[1-9]|1[0-2])(0[1-9]|[12]\d|3[01])(?:\.0)?$", "ymd"),
+    "YYYY年MM月DD日": (rf"^(\d{{4}})年(\d{{1,2}})月(\d{{1,2}})[日号]?{_TIME}$", "ymd"),
+    "YYYY年MM月": (r"^(\d{4})年(\d{1,2})月$", "ym"),
+    "DD.MM.YYYY": (rf"^(\d{{1,2}})\.(\d{{1,2}})\.(\d{{4}}){_TIME}$", "dmy"),
+    "DD/MM/YYYY": (rf"^(\d{{1,2}})[/-](\d{{1,2}})[/-](\d{{4}}){_TIME}$", "dmy"),
+    "MM/DD/YYYY": (rf"^(\d{{1,2}})[/-](\d{{1,2}})[/-](\d{{4}}){_TIME}$", "mdy"),
+    "DD-Mon-YYYY": (r"^(\d{1,2})[- ]([A-Za-z]{3,9})\.?[- ,]+(\d{4})$", "dmy"),
+    "Mon DD, YYYY": (r"^([A-Za-z]{3,9})\.? (\d{1,2}),? (\d{4})$", "mdy"),
+    "Mon-YY": (r"^([A-Za-z]{3})-(\d{2})$", "my"),
+}
+EXCEL_SERIAL = "Excel serial"
+DATE_FORMS = (*FORMS, EXCEL_SERIAL)
+_MONTHS = {name: number for number, name in enumerate(
+    ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"), 1)}  # fmt: skip
+_DATE_NAMES = r"(?i)date|time|_dt$|_at$|day$|month$|日期|时间|年月|日$|month_|period"
+_MIN_SHARE = 0.99  # of the values that must be dates for a column to be one of dates
+
+
+def parse_dates(text: pl.Series, form: str) -> pl.Series:
+    """Dates; null for a text that is none in this form. A month is its first day."""
+    text = strip_blanks(text.str.normalize("NFKC"))
+    if form == EXCEL_SERIAL:
+        days = text.str.extract(r"^(\d{5})(?:\.\d+)?$").cast(pl.Int32, strict=False)
+        return pl.select(pl.lit(EXCEL_EPOCH) + pl.duration(days=pl.lit(days))).to_series().rename(text.name)
+    pattern, order = FORMS[form]
+    groups = text.str.extract_groups(pattern).struct.unnest()
+    parts = {name: groups.to_series(index) for index, name in enumerate(order)}
+    month = parts["m"]
+    if month.str.contains("[A-Za-z]").any():
+        month = month.str.to_lowercase().str.slice(0, 3).replace_strict(_MONTHS, default=None, return_dtype=pl.Int64)
+    year = parts["y"].cast(pl.Int32, strict=False)
+    if form == "Mon-YY":
+        year = year + pl.Series([2000 if two <= 68 else 1900 for two in year.fill_null(0)], dtype=pl.Int32)
+    columns = pl.DataFrame({
+        "y": year,
+        "m": month.cast(pl.Int8, strict=False),
+        "d": parts["d"].cast(pl.Int8, strict=False) if "d" in parts else pl.Series([1] * text.len(), dtype=pl.Int8),
+    })  # fmt: skip
+    texts = columns.select(pl.format("{}-{}-{}", *(pl.col(name) for name in "ymd"))).to_series()
+    return texts.str.to_date("%Y-%m-%d", strict=False).rename(text.name)
+
+
+def infer_date_form(text: pl.Series, name: str = "") -> str | None:
+    """The form in which the values of a column are dates; None where they are none, or day and month are in doubt.
+
+    Whole numbers count as dates only where they all lie in a plausible span: 45012 also needs a heading about dates.
+    """
+    values = text.drop_nulls().unique(maintain_order=True).head(20_000)
+    if not values.len():
+        return None
+    shares = {form: _share(values, form) for form in FORMS}
+    form, share = max(shares.items(), key=lambda item: item[1])
+    if share >= _MIN_SHARE:
+        if form in ("DD/MM/YYYY", "MM/DD/YYYY") and shares["DD/MM/YYYY"] == shares["MM/DD/YYYY"]:
+            return None
+        return form
+    is_serial = values.str.contains(r"^\s*[2-5]\d{4}(?:\.\d+)?\s*$").all()
+    if is_serial and values.len() > 1 and pl.Series([name]).str.contains(_DATE_NAMES + "|serial")[0]:
+        return EXCEL_SERIAL
+    return None
+
+
+def is_ambiguous_date(text: pl.Series) -> bool:
+    """Whether the values are dates of which either of the first two numbers may be the month."""
+    values = text.drop_nulls().unique(maintain_order=True).head(20_000)
+    return values.len() > 0 and all(_share(values, form) >= _MIN_SHARE for form in ("DD/MM/YYYY", "MM/DD/YYYY"))
+
+
+def _share(values: pl.Series, form: str) -> float:
+    if not strip_blanks(values.head(50)).str.normalize("NFKC").str.contains(FORMS[form][0]).any():
+        return 0.0
+    days = parse_dates(values, form)
+    in_span = days.is_between(date(FIRST_YEAR, 1, 1), date(LAST_YEAR, 1, 1) + timedelta(0)).fill_null(False)
+    return float(in_span.mean())  # type: ignore[arg-type]
+
+
+def to_iso(text: pl.Series, form: str) -> pl.Series:
+    """Dates as YYYY-MM-DD, which sort as they follow each other; null for a text that is none."""
+    return parse_dates(text, form).cast(pl.String)
