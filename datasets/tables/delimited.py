@@ -12,6 +12,7 @@ import re
 from collections.abc import Collection, Iterator
 from functools import cached_property
 from itertools import chain
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -177,7 +178,7 @@ def clean_name(name: str) -> str:
     return name.replace("\r\n", "\n").replace("\r", "\n").strip(" \t\n\u00a0\u3000\ufeff")
 
 
-def _csv_quoting(quote: str) -> dict[str, object]:
+def _csv_quoting(quote: str) -> dict[str, Any]:
     return {"quotechar": quote} if quote else {"quoting": csv.QUOTE_NONE}
 
 
@@ -281,7 +282,7 @@ class _BlockParser:
             return missing, record_fault(row, "a quotation mark that opens or ends within a value", *expected)
         try:
             values = next(csv.reader(io.StringIO(text, newline=""), delimiter=self.delimiter.decode(),
-                                     **_csv_quoting(quote)))  # type: ignore[arg-type]  # fmt: skip
+                                     **_csv_quoting(quote)))  # fmt: skip
         except (csv.Error, StopIteration) as error:
             return missing, record_fault(row, str(error) or "no record", "a record of CSV", "CSV 记录")
         if len(values) != len(self.names):

@@ -123,8 +123,8 @@ def infer_format(text: pl.Series, file_decimal: Literal[".", ","] | None = None)
     odd = text.filter(text.is_not_null() & parse_plain(text).is_null())
     dotted = text.filter(text.str.contains(r"^\s*-?[1-9]\d{0,2}(?:\.\d{3})+\s*$").fill_null(False))
     votes = _decimal_votes(text)
-    proven = "." if votes["."] > votes[","] else "," if votes[","] > votes["."] else None
-    decimal: Literal[".", ","] = proven or file_decimal or "."
+    proven: Literal[".", ","] | None = "." if votes["."] > votes[","] else "," if votes[","] > votes["."] else None
+    decimal = proven or file_decimal or "."
     number = _strip_form(odd)[0]
     grouped = number.str.contains(GROUPED[decimal]).fill_null(False)
     is_grouped = bool(grouped.any()) or (decimal == "," and dotted.len() > 0)

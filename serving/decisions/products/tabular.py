@@ -36,8 +36,8 @@ class TabularModel:
             else column
             for column in self.card.also
         ]
-        missing = {"missing": self.card.missing} if self.card.missing else {}
-        self.table = TableSchema(name=self.card.model, columns=(*self.card.inputs, *also), **missing)
+        table = TableSchema(name=self.card.model, columns=(*self.card.inputs, *also))
+        self.table = table.model_copy(update={"missing": self.card.missing}) if self.card.missing else table
         self.fields = tuple(column for column in self.table.columns if column.derived is None)
         self._graph = TabularSession(bundle.graph)
         columns = required_columns(self.card.inputs, self.card.also)
