@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from datasets.slides.errors import SlideIssue, slide_issue
+from datasets.slides.scale import ScaleStatement
 
 Size = tuple[int, int]  # width, height
 
@@ -72,8 +73,9 @@ class CheckedSlide:
     """What a slide states about itself. files: all files of the slide, the only ones that may be opened for it.
 
     levels:  (width, height) from the finest, as far as the format states them without decoding.
-    mpp:     microns per pixel (x, y) as stated, or None; never guessed.
-    is_flat: without tiles, so it is decoded as a whole.
+    mpp:     microns per pixel (x, y) as stated, or None, also if the statements differ; never guessed.
+    is_flat: without tiles, so there are no smaller levels.
+    scales:  all statements about the scale.
     """
 
     path: Path
@@ -83,3 +85,4 @@ class CheckedSlide:
     files: tuple[Path, ...]
     is_flat: bool = False
     notes: tuple[str, ...] = ()
+    scales: tuple[ScaleStatement, ...] = ()

@@ -156,6 +156,20 @@ ISSUE_TEMPLATES: dict[str, tuple[str, str, tuple[str, str]]] = {
         "文件未说明每像素多少微米；此项必需",
         ("Look the scale up at the scanner and give it with the slide.", "请在扫描仪上查明比例，随切片一并填写。"),
     ),
+    "scale_conflict": (
+        "its statements of microns per pixel differ: {actual}; expected statements within {expected} of each other",
+        "文件中关于每像素微米数的记载不一致：{actual}；各项相差应在 {expected} 以内",
+        ("Look the scale up at the scanner and confirm it.", "请在扫描仪上查明比例后予以确认。"),
+    ),
+    "no_pyramid": (
+        "{what} has {width:,} x {height:,} pixels in strips and no smaller levels; the limit of such images is "
+        "{limit:,} pixels",
+        "{what} 为 {width:,} x {height:,} 像素，按条带存储且无低倍层级；此类图像上限 {limit:,} 像素",
+        (
+            "Convert it to a tiled pyramid, such as by: vips tiffsave IN OUT --tile --pyramid --compression jpeg.",
+            "请转换为分块金字塔，例如：vips tiffsave 输入 输出 --tile --pyramid --compression jpeg。",
+        ),
+    ),
     "too_coarse": (
         "a pixel is {actual:g} microns; expected {expected:g} or finer",
         "每像素 {actual:g} 微米；应为 {expected:g} 微米或更细",

@@ -31,6 +31,7 @@ from datasets.slides.byte_source import Size
 from datasets.slides.errors import SlideError, SlideIssue, slide_issue
 from datasets.slides.limits import SLIDE_LIMITS, SlideLimits
 from datasets.slides.reader import Level, Pixels, Slide, SlideMetadata
+from datasets.slides.scale import ScaleStatement
 
 ROOT = Path(__file__).parents[2]
 PAGE_BYTES = 4_096
@@ -88,7 +89,9 @@ def retry_in_new_sandbox(fn: Callable[[], T]) -> T:
 def _parse_metadata(answer: dict[str, Any]) -> SlideMetadata:
     """SlideMetadata from JSON, which has no tuples."""
     answer = {key: tuple(value) if isinstance(value, list) else value for key, value in answer.items()}
-    return SlideMetadata(**{**answer, "levels": tuple(Level(**level) for level in answer["levels"])})
+    levels = tuple(Level(**level) for level in answer["levels"])
+    scales = tuple(ScaleStatement(**scale) for scale in answer["scales"])
+    return SlideMetadata(**{**answer, "levels": levels, "scales": scales})
 
 
 class _SandboxProcess:

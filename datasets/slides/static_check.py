@@ -7,18 +7,20 @@ from __future__ import annotations
 
 import stat
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from datasets.slides.byte_source import ByteSource, CheckAbortedError, CheckedSlide, open_source
 from datasets.slides.errors import SlideError, slide_issue
-from datasets.slides.formats import dicom, flat, kfb, mrxs, tiff
+from datasets.slides.formats import dicom, flat, kfb, mrxs, tiff, tiff_check
 from datasets.slides.limits import SLIDE_LIMITS, SlideLimits
+from datasets.slides.scale import ScaleStatement
 
 Checker = Callable[[ByteSource, SlideLimits], CheckedSlide | None]
 
 # format, test of its first 132 bytes, checker
 FORMATS: tuple[tuple[str, Callable[[bytes], bool], Checker], ...] = (
-    ("tiff", tiff.is_tiff, tiff.check_tiff),
+    ("tiff", tiff.is_tiff, tiff_check.check_tiff),
     ("dicom", dicom.is_dicom, dicom.check_dicom),
     ("kfb", kfb.is_kfb, kfb.check_kfb),
     ("png", lambda head: head.startswith(flat.PNG_SIGNATURE), flat.check_png),
@@ -33,6 +35,7 @@ SUFFIXES = {
     "aperio": {".svs", ".tif", ".tiff"},
     "ndpi": {".ndpi"},
     "leica": {".scn"},
+    "trestle": {".tif", ".tiff"},
     "ventana": {".bif", ".tif", ".tiff"},
 }
 NAME_MISMATCH = "named_otherwise"
@@ -56,6 +59,8 @@ def check_slide(path: str | Path, limits: SlideLimits = SLIDE_LIMITS) -> Checked
                 source.issues.append(error.issue)
         if source.issues or checked is None:
             raise SlideError(path.name, source.issues)
+    if checked.mpp is not None and not checked.scales:
+        checked = replace(checked, scales=(ScaleStatement(f"{checked.format} header", *checked.mpp),))
     return _add_name_note(checked)
 
 
@@ -78,12 +83,4 @@ def _add_name_note(checked: CheckedSlide) -> CheckedSlide:
     suffixes = SUFFIXES.get(checked.format, {".tif", ".tiff"})
     if checked.path.suffix.lower() in suffixes:
         return checked
-    return CheckedSlide(
-        checked.path,
-        checked.format,
-        checked.levels,
-        checked.mpp,
-        checked.files,
-        checked.is_flat,
-        (*checked.notes, NAME_MISMATCH),
-    )
+    return replace(checked, notes=(*checked.notes, NAME_MISMATCH))

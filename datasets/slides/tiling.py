@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from datasets.slides.byte_source import Size
 from datasets.slides.errors import SlideError, slide_issue
 from datasets.slides.reader import LevelRegion, Pixels, Slide, SlideMetadata
+from datasets.slides.scale import scale_issue
 from datasets.slides.tissue import Tissue
 
 MAX_BLOCK_PIXELS = 1 << 20  # maximum pixels decoded at once: 4 MB, which fit into caches
@@ -52,10 +53,13 @@ class Grid:
 
 
 def tile_grid(metadata: SlideMetadata, tissue: Tissue, config: GridConfig | None = None, name: str = "slide") -> Grid:
-    """The tiles of a slide at the scale of `config`. Raises SlideError (no_scale, too_coarse) if there are none."""
+    """The tiles of a slide at the scale of `config`.
+
+    Raises SlideError (no_scale, scale_conflict, too_coarse) if there are none.
+    """
     config = config or GridConfig()
     if metadata.mpp is None:
-        raise SlideError(name, [slide_issue("no_scale")])
+        raise SlideError(name, [scale_issue(metadata.scales)])
     if max(metadata.mpp) > config.mpp * config.max_coarsening:
         raise SlideError(
             name, [slide_issue("too_coarse", actual=max(metadata.mpp), expected=config.mpp * config.max_coarsening)]

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from datasets.slides.byte_source import ByteSource, CheckAbortedError, CheckedSlide, open_source
 from datasets.slides.errors import slide_issue
-from datasets.slides.formats.tiff import plausible_scale
 from datasets.slides.limits import SlideLimits
+from datasets.slides.scale import plausible_scale
 
 WSI_SOP_CLASS = "1.2.840.10008.5.1.4.1.1.77.1.6"
 IMPLICIT_SYNTAX, NATIVE_SYNTAXES = "1.2.840.10008.1.2", ("1.2.840.10008.1.2", "1.2.840.10008.1.2.1")

@@ -11,8 +11,8 @@ import numpy as np
 
 from datasets.slides.byte_source import ByteSource, CheckAbortedError, CheckedSlide
 from datasets.slides.errors import slide_issue
-from datasets.slides.formats.tiff import plausible_scale
 from datasets.slides.limits import SlideLimits
+from datasets.slides.scale import resolve_scale, state_magnification, state_scale
 
 ENTRY = np.dtype(
     {
@@ -57,7 +57,8 @@ def check_kfb(source: ByteSource, limits: SlideLimits) -> CheckedSlide | None:
     _check_tiles(source, entries, first_tile, tile, power, limits)
     scales = sorted({float(scale) for scale in entries["scale"] if scale >= 1}, reverse=True)
     levels = tuple((int(width * scale / power), int(height * scale / power)) for scale in scales)
-    return CheckedSlide(source.path, "kfb", levels, plausible_scale(mpp, mpp, limits), (source.path,))
+    statements = (*state_scale("KFB header", mpp, None, limits), *state_magnification("KFB magnification", power))
+    return CheckedSlide(source.path, "kfb", levels, resolve_scale(statements), (source.path,), scales=statements)
 
 
 def associated_images(source: ByteSource, limits: SlideLimits) -> list[tuple[int, int]]:

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from datasets.slides.byte_source import ByteSource, CheckAbortedError, CheckedSlide
 from datasets.slides.errors import slide_issue
-from datasets.slides.formats.tiff import plausible_scale
 from datasets.slides.limits import SlideLimits
+from datasets.slides.scale import ScaleStatement, parse_decimal, resolve_scale, state_scale
 
 INI_NAME = "Slidedat.ini"
 
@@ -47,7 +47,8 @@ def check_mrxs(source: ByteSource, limits: SlideLimits) -> CheckedSlide | None:
             source.add_issue("truncated", what=name, actual=1, end=0)
         else:
             files.append(path)
-    return CheckedSlide(source.path, "mirax", (), _scale(entries, limits), tuple(files))
+    scales = _scale_statements(entries, limits)
+    return CheckedSlide(source.path, "mirax", (), resolve_scale(scales), tuple(files), scales=scales)
 
 
 def _parse_ini(text: str) -> dict[tuple[str, str], list[str]]:
@@ -97,10 +98,8 @@ def _is_unsafe_name(name: str) -> bool:
     return name in (".", "..") or any(character in name for character in ("/", "\\", ":", "\0"))
 
 
-def _scale(entries: dict[tuple[str, str], list[str]], limits: SlideLimits) -> tuple[float, float] | None:
+def _scale_statements(entries: dict[tuple[str, str], list[str]], limits: SlideLimits) -> tuple[ScaleStatement, ...]:
+    """The scale of the finest level. The lens's magnification says nothing: a camera's adapter changes it by half."""
     section = _last_value(entries, "HIERARCHICAL", "HIER_0_VAL_0_SECTION")
-    try:
-        x, y = (float(_last_value(entries, section, f"MICROMETER_PER_PIXEL_{axis}")) for axis in "XY")
-    except ValueError:
-        return None
-    return plausible_scale(x, y, limits)
+    x, y = (parse_decimal(_last_value(entries, section, f"MICROMETER_PER_PIXEL_{axis}")) for axis in "XY")
+    return () if y is None else tuple(state_scale("Slidedat.ini MICROMETER_PER_PIXEL", x, y, limits))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,22 +13,25 @@ from datasets.slides.byte_source import ByteSource, CheckAbortedError, Size
 from datasets.slides.errors import slide_issue
 from datasets.slides.limits import SlideLimits
 
-WIDTH, HEIGHT, BITS, COMPRESSION, DESCRIPTION, SAMPLES, PLANAR = 256, 257, 258, 259, 270, 277, 284
-STRIP_OFFSETS, ROWS_PER_STRIP, STRIP_COUNTS, X_RESOLUTION, Y_RESOLUTION, RESOLUTION_UNIT = 273, 278, 279, 282, 283, 296
-SOFTWARE, TILE_WIDTH, TILE_HEIGHT, TILE_OFFSETS, TILE_COUNTS, SUBFILE_TYPE = 305, 322, 323, 324, 325, 254
-XMP, NDPI = 700, 65420
+WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC, DESCRIPTION, SAMPLES, PLANAR = 256, 257, 258, 259, 262, 270, 277, 284
+STRIP_OFFSETS, ROWS_PER_STRIP, STRIP_COUNTS, MAX_SAMPLE_VALUE = 273, 278, 279, 281
+X_RESOLUTION, Y_RESOLUTION, RESOLUTION_UNIT, SOFTWARE, COLOR_MAP = 282, 283, 296, 305, 320
+TILE_WIDTH, TILE_HEIGHT, TILE_OFFSETS, TILE_COUNTS, SUB_DIRECTORIES = 322, 323, 324, 325, 330
+SUBFILE_TYPE, EXTRA_SAMPLES, SAMPLE_FORMAT, XMP, NDPI, NDPI_MAGNIFICATION = 254, 338, 339, 700, 65420, 65421
 NUMBER_DTYPES = {1: "u1", 3: "u2", 4: "u4", 6: "i1", 8: "i2", 9: "i4", 11: "f4", 12: "f8", 13: "u4"}
 NUMBER_DTYPES |= {16: "u8", 17: "i8", 18: "u8"}
 TYPE_WIDTHS = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
 TABLE_TAGS = {STRIP_OFFSETS, STRIP_COUNTS, TILE_OFFSETS, TILE_COUNTS}
 TEXT_TAGS = {DESCRIPTION, SOFTWARE, XMP}
 IPTC, PHOTOSHOP, EXIF_MAKER = 33723, 34377, 37500  # written by programs about an image, in their own formats
-READ_TAGS = (
-    TABLE_TAGS
-    | TEXT_TAGS
-    | {WIDTH, HEIGHT, BITS, COMPRESSION, SAMPLES, PLANAR, ROWS_PER_STRIP, X_RESOLUTION, Y_RESOLUTION}
-)
-READ_TAGS |= {RESOLUTION_UNIT, TILE_WIDTH, TILE_HEIGHT, SUBFILE_TYPE, NDPI}
+READ_TAGS = {
+    *(*TABLE_TAGS, *TEXT_TAGS, WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC, SAMPLES, PLANAR, ROWS_PER_STRIP),
+    *(MAX_SAMPLE_VALUE, X_RESOLUTION, Y_RESOLUTION, RESOLUTION_UNIT, COLOR_MAP, TILE_WIDTH, TILE_HEIGHT),
+    *(SUB_DIRECTORIES, SUBFILE_TYPE, EXTRA_SAMPLES, SAMPLE_FORMAT, NDPI, NDPI_MAGNIFICATION),
+}
+WHITE_IS_ZERO, BLACK_IS_ZERO, RGB, PALETTE, CMYK, YCBCR = 0, 1, 2, 3, 5, 6  # photometric interpretations
+COLOUR_CHANNELS = {WHITE_IS_ZERO: 1, BLACK_IS_ZERO: 1, RGB: 3, PALETTE: 1, CMYK: 4, YCBCR: 3}
+PADDING_BYTES = 64  # that may follow the last image
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,14 +45,15 @@ class TiffEntry:
     length: int
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class TiffDirectory:
     """One image of the file: the tags in use, as arrays or text.
 
-    entries: all tags, whether in use or not.
-    link:   where the offset of the next directory stands, as (byte, width).
-    places: (offset, length) of all its values that stand outside of it.
-    texts:  (tag, offset, length) of what is written in words, wherever it stands.
+    entries:         all tags, whether in use or not.
+    next_link:       where the offset of the next directory stands, as (byte, width).
+    value_ranges:    (offset, length) of all its values that stand outside of it.
+    text_ranges:     (tag, offset, length) of what is written in words, wherever it stands.
+    sub_directories: smaller copies of the image that no next link names, as in OME-TIFF; numbered after all others.
     """
 
     number: int
@@ -58,6 +63,7 @@ class TiffDirectory:
     next_link: tuple[int, int] = (0, 0)
     value_ranges: list[tuple[int, int]] = field(default_factory=list)
     text_ranges: list[tuple[int, int, int]] = field(default_factory=list)
+    sub_directories: list[TiffDirectory] = field(default_factory=list)
 
     @property
     def name(self) -> str:
@@ -68,6 +74,10 @@ class TiffDirectory:
         return self.get_int(WIDTH, 0), self.get_int(HEIGHT, 0)
 
     @property
+    def pixels(self) -> int:
+        return self.size[0] * self.size[1]
+
+    @property
     def is_tiled(self) -> bool:
         return TILE_WIDTH in self.tags
 
@@ -76,8 +86,13 @@ class TiffDirectory:
         return int(values[0]) if isinstance(values, np.ndarray) and len(values) else default
 
     def get_text(self, tag: int) -> str:
+        return self.get_bytes(tag).decode("utf-8", "replace")
+
+    def get_bytes(self, tag: int) -> bytes:
+        """The value of a text, which may be stored as numbers of one byte."""
         value = self.tags.get(tag, b"")
-        return bytes(value).decode("utf-8", "replace").rstrip("\0") if isinstance(value, bytes) else ""
+        is_text = isinstance(value, bytes) or value.dtype.itemsize == 1
+        return bytes(value).rstrip(b"\0") if is_text else b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +129,7 @@ def read_directories(source: ByteSource, limits: SlideLimits) -> list[TiffDirect
     layout, offset = read_layout(source)
     directories: list[TiffDirectory] = []
     visited: set[int] = set()
-    while offset:
+    while offset and not (offset >= source.size and _is_complete(source, directories)):
         if offset in visited:
             source.add_issue("ifd_loop", actual=len(directories), offset=offset)
             break
@@ -126,7 +141,48 @@ def read_directories(source: ByteSource, limits: SlideLimits) -> list[TiffDirect
         directories.append(directory)
     if not directories:
         source.add_issue("no_pixels", what="the file")
+    _read_sub_directories(source, layout, directories, visited, limits)
     return directories
+
+
+def _is_complete(source: ByteSource, directories: list[TiffDirectory]) -> bool:
+    """Whether the file ends with its last image, so that a link out of the file, at which libtiff ends the list, does
+    not lead to a part that is missing.
+    """
+    ends = [sum(value_range) for directory in directories for value_range in directory.value_ranges]
+    ends += [sum(directory.next_link) for directory in directories]
+    for directory in directories:
+        ends += [int(table.max(initial=0)) for table in _tile_ends(directory)]
+    return bool(ends) and source.size - max(ends) <= PADDING_BYTES
+
+
+def _tile_ends(directory: TiffDirectory) -> Iterator[NDArray[np.uint64]]:
+    for offsets_tag, counts_tag in ((TILE_OFFSETS, TILE_COUNTS), (STRIP_OFFSETS, STRIP_COUNTS)):
+        offsets, counts = (np.asarray(directory.tags.get(tag, ()), np.uint64) for tag in (offsets_tag, counts_tag))
+        yield offsets[: len(counts)] + counts[: len(offsets)]
+
+
+def _read_sub_directories(
+    source: ByteSource, layout: ByteLayout, directories: list[TiffDirectory], visited: set[int], limits: SlideLimits
+) -> None:
+    """Attach to each directory the images that its SubIFDs tag lists; each may begin a list of its own.
+
+    What is no image or cannot be read is ignored, as by libtiff: the slide does not depend on it.
+    """
+    number, issues = len(directories), list(source.issues)
+    for directory in directories:
+        for entry in directory.tags.get(SUB_DIRECTORIES, ()):
+            offset = int(entry)
+            while 0 < offset < source.size and offset not in visited and number < limits.directories:
+                visited.add(offset)
+                number += 1
+                try:
+                    sub_directory, offset = read_directory(source, layout, offset, number - 1, limits)
+                except CheckAbortedError:
+                    break
+                if source.issues == issues and sub_directory.pixels:
+                    directory.sub_directories.append(sub_directory)
+                source.issues[:] = issues
 
 
 def _is_ndpi(source: ByteSource, layout: ByteLayout) -> bool:

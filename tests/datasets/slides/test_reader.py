@@ -149,9 +149,18 @@ def test_a_flat_image_of_any_kind_becomes_rgb(tmp_path, mode):
 
 
 def test_what_is_transparent_is_white(tmp_path):
+    image = Image.new("RGBA", (20, 20), (200, 0, 0, 0))
+    image.paste((200, 0, 0, 255), (0, 0, 20, 10))
+    image.save(tmp_path / "clear.png")
+    with open_slide(tmp_path / "clear.png") as slide:
+        assert (slide.read(0, 10, (20, 10)) == 255).all()
+        assert (slide.read(0, 0, (20, 10)) == (200, 0, 0)).all()
+
+
+def test_transparency_that_covers_the_whole_slide_is_not_meant(tmp_path):
     Image.new("RGBA", (20, 20), (200, 0, 0, 0)).save(tmp_path / "clear.png")
     with open_slide(tmp_path / "clear.png") as slide:
-        assert (slide.read(0, 0, (20, 20)) == 255).all()
+        assert (slide.read(0, 0, (20, 20)) == (200, 0, 0)).all()
 
 
 def test_a_slide_under_another_formats_name_is_read_as_what_it_is(tmp_path):

@@ -363,6 +363,6 @@ SMALL = {
 }
 
 
-def test_a_flat_image_of_16_bits_is_refused(tmp_path):
-    Image.fromarray(np.zeros((8, 8), np.uint16)).save(tmp_path / "deep.tif")
+def test_an_image_of_floating_point_numbers_is_refused(tmp_path):
+    Image.fromarray(np.zeros((8, 8), np.float32)).save(tmp_path / "deep.tif")
     assert refused(tmp_path / "deep.tif") == ("packing",)

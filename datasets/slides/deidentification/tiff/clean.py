@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
 
@@ -12,9 +13,10 @@ from datasets.slides.deidentification.container import TileRange, copy_name
 from datasets.slides.deidentification.tiff import descriptions
 from datasets.slides.deidentification.tiff.pixels import stored_length
 from datasets.slides.deidentification.tiff.plan import Original, Plan, PlannedImage
-from datasets.slides.deidentification.tiff.tags import JPEG_TABLES, LONG, SHORT, Tags
+from datasets.slides.deidentification.tiff.tags import JPEG_TABLES, LONG, SHORT, Tags, resolution_tags
 from datasets.slides.deidentification.tiff.writer import TiffWriter, output_layout, pixel_ranges
 from datasets.slides.errors import SlideError
+from datasets.slides.formats.tiff_check import PLAIN_FORMATS
 from datasets.slides.formats.tiff_directories import (
     BITS,
     COMPRESSION,
@@ -45,7 +47,10 @@ def clean_tiff(checked: CheckedSlide, folder: Path, limits: SlideLimits, key: by
     path = folder / copy_name(checked.path)
     try:
         with open_original(checked, limits) as original, path.open("xb", BUFFER_BYTES) as file:
-            _write_copy(original, PLANS[checked.format](original), file)
+            images = PLANS[checked.format](original)
+            if checked.format in PLAIN_FORMATS and checked.mpp is not None:
+                images[0] = replace(images[0], tags=images[0].tags | resolution_tags(checked.mpp))
+            _write_copy(original, images, file)
     except SlideError:
         path.unlink(missing_ok=True)
         raise

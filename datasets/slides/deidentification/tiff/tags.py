@@ -146,6 +146,12 @@ def _scale_tags(
     return {X_RESOLUTION: (RATIONAL, x), Y_RESOLUTION: (RATIONAL, y)} | unit_tag
 
 
+def resolution_tags(mpp: tuple[float, float]) -> Tags:
+    """Microns per pixel (x, y), which the original may state in a text that the copy does not have."""
+    x, y = (_terms([10_000 / Fraction(str(value))], 1_000_000) for value in mpp)
+    return {X_RESOLUTION: (RATIONAL, x), Y_RESOLUTION: (RATIONAL, y), RESOLUTION_UNIT: (SHORT, [3])}
+
+
 def _terms(values: list[Fraction], max_denominator: int) -> list[int]:
     """Numerators and denominators in turn."""
     reduced = [value.limit_denominator(max_denominator) for value in values]
