@@ -115,7 +115,7 @@ ISSUE_TEMPLATES: dict[str, tuple[str, str, tuple[str, str]]] = {
     ),
     "not_proved": (
         "its copy without label and names could not be proved: {actual}; a copy with proof was needed",
-        "无法证明其去标识副本合格：{actual}；应为经过证明的副本",
+        "无法证明其去标识副本合格：{actual_zh}；应为经过证明的副本",
         (
             "The file stays in quarantine. Export it from the scanner again, or tell the operator.",
             "文件保留在隔离区。请从扫描仪重新导出，或联系运行人员。",

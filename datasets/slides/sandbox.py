@@ -9,6 +9,7 @@ A process serves one slide and many reads. Pixels come back through shared memor
 
 from __future__ import annotations
 
+import importlib
 import json
 import mmap
 import os
@@ -70,6 +71,26 @@ def open_slide(
         process.close()
         raise
     return Slide(metadata, process.read, process.close, limits)
+
+
+def call_in_sandbox(
+    function: Callable[[dict[str, Any]], dict[str, Any]],
+    path: Path,
+    arguments: dict[str, Any],
+    sandbox_limits: SandboxLimits = SANDBOX_LIMITS,
+) -> dict[str, Any]:
+    """Call a function of a module in a process of its own; arguments and result travel as JSON.
+
+    path: the file that it reads, for messages. Raises SlideError, also for anything that the function raises.
+    """
+    process = _SandboxProcess(path, SLIDE_LIMITS, sandbox_limits)
+    try:
+        setup = {"module": function.__module__, "function": function.__name__, "arguments": arguments}
+        return process.request(
+            {**setup, "path": str(path), "limits": asdict(SLIDE_LIMITS), "bounds": asdict(sandbox_limits)}
+        )
+    finally:
+        process.close()
 
 
 def retry_in_new_sandbox(fn: Callable[[], T]) -> T:
@@ -206,6 +227,9 @@ def main(descriptor: int) -> None:
     # What a decoder prints must not be taken for an answer.
     response_fd = os.dup(1)
     os.dup2(2, 1)
+    if "function" in setup:
+        _write_all(response_fd, _call(setup, sandbox_limits))
+        return
     mpp = tuple(setup["mpp"]) if isinstance(setup["mpp"], list) else setup["mpp"]
     pixels = np.frombuffer(mmap.mmap(descriptor, 3 * limits.tile_pixels), np.uint8)
     try:
@@ -225,6 +249,19 @@ def main(descriptor: int) -> None:
                 continue
             pixels[: region.size] = region.reshape(-1)
             _write_all(response_fd, b"ok\n")
+
+
+def _call(setup: dict[str, Any], sandbox_limits: SandboxLimits) -> bytes:
+    path = Path(setup["path"])
+    function = getattr(importlib.import_module(setup["module"]), setup["function"])
+    try:
+        answer = function(setup["arguments"])
+    except (SlideError, MemoryError) as error:
+        return _error_response(error, sandbox_limits)
+    except Exception as error:  # a reader may raise anything on a hostile file
+        reason = " ".join(str(error).split()).replace(f"{path.parent}/", "") or type(error).__name__
+        return _error_response(SlideError(path.name, [slide_issue("undecodable", actual=reason[:200])]), sandbox_limits)
+    return json.dumps({"refused": None, "answer": answer}).encode() + b"\n"
 
 
 def _write_all(descriptor: int, data: bytes) -> None:

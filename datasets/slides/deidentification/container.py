@@ -35,11 +35,16 @@ TileRanges = Callable[[CheckedSlide, SlideLimits], Iterator[TileRange]]
 
 @dataclass(frozen=True, slots=True)
 class Container:
-    """The functions of one container format; CONTAINERS in deidentify.py lists them."""
+    """The functions of one container format; CONTAINERS in deidentify.py lists them.
+
+    words: the words, in small letters, of the texts that its copies retain, which are from a closed list. A reader that
+    shows any other word in a copy disproves it. Numbers and UIDs need no entry. None: not listed yet.
+    """
 
     clean: Clean
     iter_texts: IterTexts
     tile_ranges: TileRanges
+    words: frozenset[str] | None = None
 
 
 def copy_name(original: Path, number: int | None = None) -> str:

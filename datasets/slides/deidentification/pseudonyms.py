@@ -19,8 +19,13 @@ def keyed_uid(key: bytes, uid: str) -> str:
 
 
 def keyed_text(key: bytes, kind: str, text: str) -> str:
-    """16 capitals and digits in place of an accession number, a barcode or a name. kind: what it identifies."""
-    return _mac(key, kind, text)[:8].hex().upper()
+    """P and 15 hexadecimal digits in place of an accession number, a barcode or a name. kind: what it identifies."""
+    return "P" + _mac(key, kind, text).hex().upper()[:15]
+
+
+def keyed_hex(key: bytes, kind: str, text: str) -> str:
+    """32 hexadecimal digits in place of the id of a slide."""
+    return _mac(key, kind, text).hex().upper()[:32]
 
 
 def _mac(key: bytes, kind: str, text: str) -> bytes:

@@ -6,6 +6,7 @@ The layout is that of the kfbslide package (its _kfbformat.py); there is no publ
 from __future__ import annotations
 
 import struct
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -31,11 +32,37 @@ def is_kfb(head: bytes) -> bool:
     return head[1:4] == b"\x01\xee\xee" and head[4:7] == b"KFB"
 
 
-def check_kfb(source: ByteSource, limits: SlideLimits) -> CheckedSlide | None:
+@dataclass(frozen=True, slots=True)
+class KfbHeader:
+    """table, table_end: offsets of the table of tiles. tile_side: pixels. mpp: microns per pixel as stated."""
+
+    tiles: int
+    height: int
+    width: int
+    magnification: int
+    table: int
+    table_end: int
+    mpp: float
+    tile_side: int
+
+
+def read_header(source: ByteSource) -> KfbHeader:
     head = source.read(4, 88, "the KFB header")
-    tiles, height, width, power = struct.unpack("<IIII", head[12:28])
-    end, start = struct.unpack("<QQ", head[56:72])
-    (mpp,), (tile,) = struct.unpack("<f", head[72:76]), struct.unpack("<I", head[84:88])
+    table_end, table = struct.unpack("<QQ", head[56:72])
+    (mpp,), (tile_side,) = struct.unpack("<f", head[72:76]), struct.unpack("<I", head[84:88])
+    tiles, height, width, magnification = struct.unpack("<IIII", head[12:28])
+    return KfbHeader(tiles, height, width, magnification, table, table_end, mpp, tile_side)
+
+
+def read_entries(source: ByteSource, header: KfbHeader) -> np.ndarray:
+    """The table of tiles, as ENTRY."""
+    return np.frombuffer(source.read(header.table, 64 * header.tiles, "the KFB's tile table"), ENTRY)
+
+
+def check_kfb(source: ByteSource, limits: SlideLimits) -> CheckedSlide | None:
+    header = read_header(source)
+    tiles, height, width, power = header.tiles, header.height, header.width, header.magnification
+    end, start, mpp, tile = header.table_end, header.table, header.mpp, header.tile_side
     if width < 1 or height < 1:
         source.add_issue("no_size", what="the KFB", width=width, height=height)
     if width * height > limits.pixels or max(width, height) > limits.side:
@@ -52,9 +79,8 @@ def check_kfb(source: ByteSource, limits: SlideLimits) -> CheckedSlide | None:
         return None
     if end and end < start:
         source.add_issue("malformed", what="the end of the KFB's tile table", actual=end, expected=f"{start} or more")
-    entries = np.frombuffer(source.read(start, 64 * tiles, "the KFB's tile table"), ENTRY)
-    first_tile = _first_tile(source, limits)
-    _check_tiles(source, entries, first_tile, tile, power, limits)
+    entries = read_entries(source, header)
+    _check_tiles(source, entries, first_tile(source, limits), tile, power, limits)
     scales = sorted({float(scale) for scale in entries["scale"] if scale >= 1}, reverse=True)
     levels = tuple((int(width * scale / power), int(height * scale / power)) for scale in scales)
     statements = (*state_scale("KFB header", mpp, None, limits), *state_magnification("KFB magnification", power))
@@ -87,7 +113,7 @@ def associated_images(source: ByteSource, limits: SlideLimits) -> list[tuple[int
     return ranges
 
 
-def _first_tile(source: ByteSource, limits: SlideLimits) -> int:
+def first_tile(source: ByteSource, limits: SlideLimits) -> int:
     """The offset of the first JPEG: the package searches for its marker after the macro and label images."""
     search_start = sum(associated_images(source, limits)[-1])
     for block_start in range(search_start, source.size, 1 << 20):
@@ -100,7 +126,7 @@ def _first_tile(source: ByteSource, limits: SlideLimits) -> int:
 
 
 def _check_tiles(
-    source: ByteSource, entries: np.ndarray, first_tile: int, tile: int, power: int, limits: SlideLimits
+    source: ByteSource, entries: np.ndarray, first: int, tile: int, power: int, limits: SlideLimits
 ) -> None:
     scale = entries["scale"]
     if not np.isfinite(scale).all() or (scale <= 0).any() or not (scale >= 1).any() or (scale > power).any():
@@ -115,8 +141,8 @@ def _check_tiles(
     size = entries["size"].astype(np.uint64)
     if int(size.max()) > limits.tile_bytes:
         source.add_issue("tile_bytes", what="the KFB", actual=int(size.max()), limit=limits.tile_bytes)
-    if first_tile + int(size.sum()) > source.size:
-        source.add_issue("truncated", what="the last tile", actual=first_tile + int(size.sum()), end=source.size)
+    if first + int(size.sum()) > source.size:
+        source.add_issue("truncated", what="the last tile", actual=first + int(size.sum()), end=source.size)
     distinct_places = np.unique(np.stack([entries["x"], entries["y"], scale.view("<u4")]), axis=1)
     if distinct_places.shape[1] != len(entries):
         source.add_issue("duplicate", what="the place of a tile")

@@ -34,7 +34,7 @@ def check_mrxs(source: ByteSource, limits: SlideLimits) -> CheckedSlide | None:
         raise CheckAbortedError(
             slide_issue("too_many", what=f"bytes in {INI_NAME}", actual=ini.stat().st_size, limit=limits.text_bytes)
         )
-    entries = _parse_ini(ini.read_bytes().decode("utf-8-sig", "replace"))
+    entries = parse_ini(ini.read_bytes().decode("utf-8-sig", "replace"))
     names = _listed_files(entries, source, limits)
     files = [source.path, ini]
     for name in names:
@@ -51,7 +51,7 @@ def check_mrxs(source: ByteSource, limits: SlideLimits) -> CheckedSlide | None:
     return CheckedSlide(source.path, "mirax", (), resolve_scale(scales), tuple(files), scales=scales)
 
 
-def _parse_ini(text: str) -> dict[tuple[str, str], list[str]]:
+def parse_ini(text: str) -> dict[tuple[str, str], list[str]]:
     """(section, key) -> all of its values. Lines are parsed like GLib, which OpenSlide uses: surrounding spaces are
     ignored, case matters, and a line never continues the previous one.
     """
@@ -66,7 +66,7 @@ def _parse_ini(text: str) -> dict[tuple[str, str], list[str]]:
     return entries
 
 
-def _last_value(entries: dict[tuple[str, str], list[str]], section: str, key: str) -> str:
+def last_value(entries: dict[tuple[str, str], list[str]], section: str, key: str) -> str:
     return entries.get((section, key), [""])[-1]
 
 
@@ -78,7 +78,7 @@ def _listed_files(entries: dict[tuple[str, str], list[str]], source: ByteSource,
     for key, values in file_entries:
         if len(values) > 1:
             source.add_issue("duplicate", what=f"{key} of {INI_NAME}")
-    count = _last_value(entries, "DATAFILE", "FILE_COUNT")
+    count = last_value(entries, "DATAFILE", "FILE_COUNT")
     if not count.isdecimal() or not 1 <= int(count) <= limits.files:
         source.add_issue(
             "malformed", what=f"FILE_COUNT of {INI_NAME}", actual=count or "missing", expected=f"1 to {limits.files:,}"
@@ -88,7 +88,7 @@ def _listed_files(entries: dict[tuple[str, str], list[str]], source: ByteSource,
         ("HIERARCHICAL", "INDEXFILE"),
         *(("DATAFILE", f"FILE_{index}") for index in range(int(count))),
     ]:
-        if not _last_value(entries, section, key):
+        if not last_value(entries, section, key):
             source.add_issue("malformed", what=f"{key} of {INI_NAME}", actual="missing", expected="a file's name")
     return sorted({name for key, values in file_entries if key != "FILE_COUNT" for name in values if name})
 
@@ -100,6 +100,6 @@ def _is_unsafe_name(name: str) -> bool:
 
 def _scale_statements(entries: dict[tuple[str, str], list[str]], limits: SlideLimits) -> tuple[ScaleStatement, ...]:
     """The scale of the finest level. The lens's magnification says nothing: a camera's adapter changes it by half."""
-    section = _last_value(entries, "HIERARCHICAL", "HIER_0_VAL_0_SECTION")
-    x, y = (parse_decimal(_last_value(entries, section, f"MICROMETER_PER_PIXEL_{axis}")) for axis in "XY")
+    section = last_value(entries, "HIERARCHICAL", "HIER_0_VAL_0_SECTION")
+    x, y = (parse_decimal(last_value(entries, section, f"MICROMETER_PER_PIXEL_{axis}")) for axis in "XY")
     return () if y is None else tuple(state_scale("Slidedat.ini MICROMETER_PER_PIXEL", x, y, limits))

@@ -1,14 +1,17 @@
 """After stripping the label is gone from the bytes, and the slide's pixels are as they were."""
 
 import numpy as np
+import pydicom
 import pytest
 from PIL import Image
 
 from datasets.slides.deidentification import deidentify
 from datasets.slides.errors import SlideError
 from datasets.slides.reader import open_slide
+from datasets.slides.simulate import writers
+from datasets.slides.simulate.slides import simulate_slide
 from datasets.slides.static_check import check_slide
-from tests.datasets.slides.slide_files import dicom, kfb, one_image, painted
+from tests.datasets.slides.slide_files import kfb, one_image, painted
 
 KEY = bytes(32)
 
@@ -40,11 +43,13 @@ def test_a_kfb_loses_macro_and_label_and_no_pixel(tmp_path, store):
 
 
 def test_of_a_dicom_series_only_the_volumes_are_copied(tmp_path, store):
-    (tmp_path / "series").mkdir()
-    dicom(tmp_path / "series", "a.dcm")
-    dicom(tmp_path / "series", "b.dcm", "LABEL")
-    deidentify_slide(tmp_path / "series" / "b.dcm", store)
-    assert [path.name for path in store.iterdir()] == ["slide-0000.dcm"]
+    volume = writers.write_dicom(tmp_path / "series", simulate_slide(1, "NILM", 2, 2))
+    label = pydicom.dcmread(volume)
+    label.ImageType, label.SOPInstanceUID = ["ORIGINAL", "PRIMARY", "LABEL", "NONE"], "1.2.3.4"
+    label.save_as(tmp_path / "series" / "label.dcm")
+    levels = len(list(volume.parent.glob("level_*.dcm")))
+    deidentify_slide(tmp_path / "series" / "label.dcm", store)
+    assert sorted(path.name for path in store.iterdir()) == [f"slide-{number:04d}.dcm" for number in range(levels)]
 
 
 def test_a_format_whose_label_cannot_be_taken_out_is_refused(tmp_path, store):
@@ -61,10 +66,8 @@ def same_pixels_of_one_level(original, stripped):
 
 
 def test_a_dicom_loses_every_word_about_people_at_any_depth_and_no_pixel(tmp_path, store):
-    pydicom = pytest.importorskip("pydicom")
-    (tmp_path / "series").mkdir()
-    dicom(tmp_path / "series", "a.dcm")
-    complete = pydicom.dcmread(tmp_path / "series" / "a.dcm")
+    original = writers.write_dicom(tmp_path / "series", simulate_slide(1, "NILM", 2, 2))
+    complete = pydicom.dcmread(original)
     complete.PatientName, complete.PatientID, complete.PatientBirthDate = "Zhang^San", "330281196103", "19610304"
     complete.AccessionNumber, complete.StudyDate, complete.OperatorsName = "ACC-77", "20260101", "Li^Si"
     complete.ContainerIdentifier = "TUBE-88"
@@ -74,16 +77,16 @@ def test_a_dicom_loses_every_word_about_people_at_any_depth_and_no_pixel(tmp_pat
     complete.SpecimenDescriptionSequence = pydicom.Sequence([specimen])
     complete.add_new((0x0099, 0x0010), "LO", "MAKER")
     complete.add_new((0x0099, 0x1001), "LO", "Zhang San again")
-    complete.save_as(tmp_path / "series" / "a.dcm")
-    before = (tmp_path / "series" / "a.dcm").read_bytes()
+    complete.save_as(original)
+    before = original.read_bytes()
     names = (b"Zhang", b"330281196103", b"19610304", b"ACC-77", b"20260101", b"Li^Si", b"TUBE-88", b"SPECIMEN-99")
     assert all(name in before for name in names)
-    stripped = deidentify_slide(tmp_path / "series" / "a.dcm", store)
+    stripped = deidentify_slide(original, store)
     assert not [name for name in names if name in stripped.read_bytes()]
     again = pydicom.dcmread(stripped)
     assert (str(again.PatientName).strip(), again.SeriesInstanceUID) == ("", complete.SeriesInstanceUID)
     assert again.PixelData == complete.PixelData
-    assert check_slide(stripped).mpp == check_slide(tmp_path / "series" / "a.dcm").mpp
+    assert check_slide(stripped).mpp == check_slide(original).mpp
 
 
 def test_the_words_beside_a_flat_picture_are_gone_and_its_pixels_are_as_they_were(tmp_path, store):

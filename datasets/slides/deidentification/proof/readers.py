@@ -1,0 +1,183 @@
+"""What independent readers show of a copy: texts of any kind, and pictures beside the tissue.
+
+They decode hostile files, so they run in the sandbox.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from datasets.slides.byte_source import CheckedSlide
+from datasets.slides.deidentification.proof.identifiers import decode_text
+from datasets.slides.sandbox import call_in_sandbox
+
+if TYPE_CHECKING:
+    from pydicom import DataElement, Dataset
+
+MAX_TEXTS = 200_000
+ASSOCIATED_NAMES = ("label", "macro", "thumbnail", "overview", "barcode", "preview")
+# of Pillow's `info`: numbers about colours, density and encoding
+PILLOW_NUMBERS = {
+    *("dpi", "gamma", "chromaticity", "srgb", "transparency", "interlace", "icc_profile", "default_image", "aspect"),
+    *("jfif", "jfif_version", "jfif_unit", "jfif_density", "adobe", "adobe_transform", "progressive", "progression"),
+    *("compression", "resolution"),
+}
+
+
+@dataclass(slots=True)
+class Inspection:
+    """What one reader shows. texts: (where, text). pictures: names of pictures beside the tissue."""
+
+    reader: str
+    version: str
+    texts: list[tuple[str, str]] = field(default_factory=list)
+    pictures: list[str] = field(default_factory=list)
+
+    def add(self, where: str, value: object) -> None:
+        """A value of any type; numbers are no texts."""
+        if len(self.texts) >= MAX_TEXTS:
+            raise ValueError(f"{self.reader} shows more than {MAX_TEXTS:,} texts")
+        if isinstance(value, bytes):
+            self.texts += [(where, text) for text in decode_text(value)]
+        elif isinstance(value, str):
+            self.texts.append((where, value))
+        elif isinstance(value, dict):
+            for key, each in value.items():
+                self.add(f"{where}, {key}", each)
+        elif isinstance(value, (list, tuple)) and not all(isinstance(each, (int, float)) for each in value):
+            for each in value:
+                self.add(where, each)
+
+
+def inspect_slide(checked: CheckedSlide) -> list[Inspection]:
+    """One inspection by each reader of the slide's format. Raises SlideError."""
+    arguments = {"format": checked.format, "path": str(checked.path), "files": [str(path) for path in checked.files]}
+    answer = call_in_sandbox(inspect_files, checked.path, arguments)
+    return [
+        Inspection(each["reader"], each["version"], [(where, text) for where, text in each["texts"]], each["pictures"])
+        for each in answer["inspections"]
+    ]
+
+
+def inspect_files(arguments: dict[str, Any]) -> dict[str, Any]:
+    """The same within the sandbox. path: the file to open; files: all files of the slide."""
+    readers = READERS.get(arguments["format"], (read_openslide, read_tifffile))
+    files = [Path(file) for file in arguments["files"]]
+    return {"inspections": [asdict(read(Path(arguments["path"]), files)) for read in readers]}
+
+
+def read_openslide(path: Path, files: list[Path]) -> Inspection:
+    import openslide
+
+    inspection = Inspection("OpenSlide", openslide.__library_version__)
+    if openslide.OpenSlide.detect_format(str(path)) is None:
+        return read_pillow(path, files)  # a picture without tiles
+    with openslide.OpenSlide(str(path)) as slide:
+        for name, value in slide.properties.items():
+            if name not in ("openslide.quickhash-1", "openslide.background-color"):  # of the pixels; a colour
+                inspection.add(name, value)
+        inspection.pictures += list(slide.associated_images)
+    return inspection
+
+
+def read_tifffile(path: Path, files: list[Path]) -> Inspection:
+    import tifffile
+
+    inspection = Inspection("tifffile", tifffile.__version__)
+    with tifffile.TiffFile(path) as file:
+        queue: list[tuple[str, Any]] = [(f"directory {number}", page) for number, page in enumerate(file.pages)]
+        has_tiles = bool(queue) and queue[0][1].is_tiled
+        for where, page in queue:
+            for tag in page.tags.values():
+                if tag.name == "SubIFDs":
+                    queue += [(f"{where}, subdirectory {index}", each) for index, each in enumerate(page.pages or ())]
+                elif tag.code not in (273, 279, 324, 325, 347, 34675):  # pixels, their tables, the colour profile
+                    inspection.add(f"{where}, {tag.name}", tag.value)
+            name = str(page.description or "").lower()
+            if any(each in name for each in ASSOCIATED_NAMES) or page.subfiletype == 9:
+                inspection.pictures.append(where)
+            elif has_tiles and not page.is_tiled and not file.is_ndpi:
+                inspection.pictures.append(f"{where} in strips")
+    return inspection
+
+
+def read_pydicom(path: Path, files: list[Path]) -> Inspection:
+    import pydicom
+
+    inspection = Inspection("pydicom", pydicom.__version__)
+    for file in files:
+        dataset = pydicom.dcmread(file, stop_before_pixels=True)
+        inspection.add(f"{file.name}, preamble", dataset.preamble or b"")
+        for element in (*_elements(dataset.file_meta), *_elements(dataset)):
+            inspection.add(f"{file.name}, {element.tag}", _plain(element.value))
+        flavour = [str(each).upper() for each in dataset.get("ImageType", ())]
+        for name, is_visible in (
+            *((each, each in flavour) for each in ("LABEL", "OVERVIEW", "THUMBNAIL", "LOCALIZER")),
+            ("a label within the image", dataset.get("SpecimenLabelInImage", "NO") == "YES"),
+            ("burned-in annotation", dataset.get("BurnedInAnnotation", "NO") == "YES"),
+        ):
+            if is_visible:
+                inspection.pictures.append(f"{file.name}: {name}")
+    return inspection
+
+
+def _elements(dataset: Dataset) -> Iterator[DataElement]:
+    for element in dataset:
+        if element.VR == "SQ":
+            for item in element.value:
+                yield from _elements(item)
+        elif element.tag != 0x7FE00010:
+            yield element
+
+
+def _plain(value: Any) -> object:
+    from pydicom.multival import MultiValue
+
+    if isinstance(value, MultiValue):
+        return [_plain(each) for each in value]
+    return value if isinstance(value, (bytes, int, float)) or value is None else str(value)
+
+
+def read_pillow(path: Path, files: list[Path]) -> Inspection:
+    import PIL
+    from PIL import Image
+
+    inspection = Inspection("Pillow", PIL.__version__)
+    with Image.open(path) as image:
+        for name, value in image.info.items():
+            if name not in PILLOW_NUMBERS:
+                inspection.add(str(name), value)
+                inspection.add("names", str(name))
+        for name, value in getattr(image, "applist", ()):
+            inspection.add(name, b"" if name in ("APP0", "APP2", "APP14") else value)
+        if image.format != "TIFF":  # whose tags are its EXIF
+            for code, value in image.getexif().items():
+                inspection.add(f"EXIF {code}", value)
+        if (frames := getattr(image, "n_frames", 1)) > 1:
+            inspection.pictures.append(f"{frames - 1} more pictures")
+    return inspection
+
+
+def read_kfbslide(path: Path, files: list[Path]) -> Inspection:
+    import kfbslide
+
+    inspection = Inspection("kfbslide", version("kfbslide"))
+    with kfbslide.OpenSlide(str(path)) as slide:
+        for name, value in slide.properties.items():
+            inspection.add(name, str(value))
+        # the sections are needed to find the tiles, so they are there with pictures of no bytes
+        inspection.pictures += [each.name for each in slide._info.assoc_images if each.data_length]
+    return inspection
+
+
+READERS: dict[str, tuple[Callable[[Path, list[Path]], Inspection], ...]] = {
+    "dicom": (read_pydicom, read_openslide),
+    "mirax": (read_openslide,),
+    "png": (read_pillow,),
+    "jpeg": (read_pillow,),
+    "kfb": (read_kfbslide,),
+}
