@@ -225,8 +225,8 @@ def set_alias(bundles: Path, alias: str, version: str) -> None:
 
 
 def read_alias(bundles: Path, alias: str = "champion") -> str | None:
-    """The version that `alias` points to, or None."""
+    """The version that `alias` points to, or None. Bytes that are not UTF-8 name a version that cannot exist."""
     try:
-        return (bundles / alias).read_text(encoding="utf-8").strip() or None
+        return (bundles / alias).read_text(encoding="utf-8", errors="replace").strip() or None
     except FileNotFoundError:
         return None

@@ -18,6 +18,7 @@ from serving.core.http.metrics import Metrics
 from serving.core.http.principal import LOCAL_PRINCIPAL, Principal
 from serving.core.http.problems import ProblemError
 from serving.core.identifiers import new_id, utc_now
+from serving.core.process import keep_running
 from serving.decisions.inflight import InflightDecisions
 from serving.decisions.input_counts import InputCounter
 from serving.decisions.inputs import ResolvedInputs, load_stored_inputs, redact_faults, to_problem, withheld_notice
@@ -64,6 +65,7 @@ class DecisionService:
         self.quota = Quota(settings.rate, self.store)
         self.input_counter = InputCounter(self.store)
         self._inflight = InflightDecisions(self.store)
+        self.loop_failures: dict[str, str] = {}  # loop -> why it ended and was started again, for a minute
         self._background_tasks: asyncio.Future[Any] | None = None
 
     def start(self) -> None:
@@ -76,11 +78,14 @@ class DecisionService:
             )
         self.model_loader.load_all()
         self.slide_model_loader.load_all()
+        loops = {
+            "models": self.model_loader.watch,
+            "slide_models": self.slide_model_loader.watch,
+            "input_counts": self.input_counter.watch,
+            "checkpoints": self.store.sign_checkpoints,
+        }
         self._background_tasks = asyncio.gather(
-            self.model_loader.watch(),
-            self.slide_model_loader.watch(),
-            self.input_counter.watch(),
-            self.store.sign_checkpoints(),
+            *(keep_running(name, loop, self.loop_failures) for name, loop in loops.items())
         )
 
     def stop(self) -> None:

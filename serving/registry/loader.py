@@ -104,7 +104,7 @@ class ModelLoader(Generic[ModelT]):
         if not self.bundles.is_dir():
             return
         for folder in sorted(self.bundles.iterdir()):
-            version = read_alias(folder) if folder.is_dir() and not folder.name.startswith(".") else None
+            version = self._read_pointer(folder) if folder.is_dir() and not folder.name.startswith(".") else None
             if version is None:
                 continue
             if (folder.name, version) in self._skipped:
@@ -125,6 +125,15 @@ class ModelLoader(Generic[ModelT]):
             )
             if is_new or time.monotonic() - attempt.attempted_at > self.retry_seconds:  # type: ignore[union-attr]
                 yield folder.name, version
+
+    def _read_pointer(self, folder: Path) -> str | None:
+        """The version that the champion's pointer names. One that cannot be read is a failure of its model alone."""
+        try:
+            return read_alias(folder)
+        except OSError as error:
+            why = f"the champion's pointer cannot be read: {error.strerror}"
+            self._apply(folder.name, "", LoadFailure("", why, time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())))
+            return None
 
     def _load(self, model: str, version: str) -> ModelT | LoadFailure | None:
         folder = self.bundles / model / version
@@ -178,5 +187,5 @@ def modification_times(folder: Path) -> tuple[int, ...]:
     """Of a bundle's folder and its files, in ns; () where there is none."""
     try:
         return tuple(sorted(path.stat().st_mtime_ns for path in (folder, *folder.iterdir())))
-    except OSError:
+    except (OSError, ValueError):  # ValueError: a name with a NUL byte
         return ()

@@ -22,6 +22,7 @@ async def current_alarms(service: DecisionService) -> list[Row]:
         "store": await service.store.probe(),
         "log": service.store.log_alarm,
         "counts": service.input_counter.failure,
+        "loop": "; ".join(service.loop_failures.values()) or None,
     }
     for component, reason in reasons.items():
         if reason is not None:

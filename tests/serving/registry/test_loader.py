@@ -175,3 +175,24 @@ def test_a_new_model_is_deployed_once_it_has_a_champion(made, bundles, tmp_path)
         assert "Indicators.credit_limit_new" in paths["components"]["schemas"]
 
     run_inside(settings_for(bundles, made, tmp_path), story)
+
+
+@pytest.mark.parametrize("content", [b"\xff\n", b"\0\n", b"../1\n", b"x" * 5_000])
+def test_a_pointer_that_cannot_be_a_version_is_the_alarm_of_its_model_and_stops_no_other(
+    made, bundles, tmp_path, content
+):
+    made.publish(bundles, "1", model="credit_limit_second")
+
+    async def story(client, gateway):
+        pointer = bundles / "credit_limit" / "champion"
+        pointer.write_bytes(content)
+        refused = await until(client, lambda readiness: "credit_limit" in readiness["alarms"])
+        made.publish(bundles, "2", model="credit_limit_second")
+        await until(client, lambda readiness: readiness["models"]["credit_limit_second"] == "2")
+        pointer.unlink()
+        pointer.mkdir()
+        await until(client, lambda readiness: "cannot be read" in readiness["alarms"]["credit_limit"]["why"])
+        assert gateway.service.loop_failures == {}
+        return refused
+
+    assert run_inside(settings_for(bundles, made, tmp_path), story)["models"]["credit_limit"] == "1"
