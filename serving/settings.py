@@ -59,6 +59,7 @@ class PathSettings(_Section):
     jobs: Path
     vault_key: Path
     log_key: Path
+    entry_key: Path
     checkpoints: Path
     prices: Path
     tokens: Path

@@ -32,7 +32,12 @@ def measure_service(folder: Path, source: Path, reasons: bool) -> float:
     from serving.decisions.service import DecisionService
 
     paths = {"YUHENG_BUNDLES": "bundles", "YUHENG_PUBLIC_KEY": "keys/signing.pub.pem", "YUHENG_STORE": "store.db"}
-    paths |= {"YUHENG_SPOOL": ".", "YUHENG_LOG_KEY": "keys/log.pem", "YUHENG_CHECKPOINTS": "checkpoints"}
+    paths |= {
+        "YUHENG_SPOOL": ".",
+        "YUHENG_LOG_KEY": "keys/log.pem",
+        "YUHENG_ENTRY_KEY": "entries.key",
+        "YUHENG_CHECKPOINTS": "checkpoints",
+    }
     environment = {name: str(folder / path) for name, path in paths.items()}
 
     async def main() -> float:

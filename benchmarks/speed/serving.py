@@ -172,6 +172,7 @@ class Server:
             "YUHENG_STORE": str(folder / "store.db"),
             "YUHENG_SPOOL": str(folder / "spool"),
             "YUHENG_LOG_KEY": str(folder / "log.pem"),
+            "YUHENG_ENTRY_KEY": str(folder / "entries.key"),
             "YUHENG_CHECKPOINTS": str(folder / "checkpoints"),
             "YUHENG_TOKENS": str(folder / "keys/tokens.pem"),
             "YUHENG_RATE_PER_SECOND": "0",  # unlimited

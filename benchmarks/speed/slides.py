@@ -35,7 +35,7 @@ class SlideService:
 
     def __init__(self, var: Path, version: str, policy: str = ""):
         from serving import settings
-        from serving.core.db.engine import open_store
+        from serving.core.audit.authenticator import open_log_store
 
         self.temp_dir = tempfile.TemporaryDirectory(prefix="slides-")
         self.home_dir = Path(self.temp_dir.name)
@@ -44,7 +44,7 @@ class SlideService:
         (bundles / "champion").write_text(version + "\n", encoding="utf-8")
         shutil.copytree(var / "keys", self.home_dir / "var/keys")
         self.settings = settings.load_settings(environ={"YUHENG_HOME": str(self.home_dir)})
-        self.engine = open_store(self.settings.paths.store, 10.0)
+        self.engine = open_log_store(self.settings, 10.0)
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:

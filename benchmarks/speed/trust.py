@@ -86,14 +86,15 @@ def _start_runtime(directory: Path, row_only: bool) -> DecisionService:
             "YUHENG_PUBLIC_KEY": str(directory.parent / "keys/signing.pub.pem"),
             "YUHENG_STORE": str(directory / "store.db"),
         },
-        **{"YUHENG_LOG_KEY": str(directory / "log.pem"), "YUHENG_CHECKPOINTS": str(directory / "checkpoints")},
+        **{"YUHENG_LOG_KEY": str(directory / "log.pem"), "YUHENG_ENTRY_KEY": str(directory / "entries.key")},
+        **{"YUHENG_CHECKPOINTS": str(directory / "checkpoints")},
     }
     service = DecisionService(load_settings(environ=environ), Metrics())
     if row_only:
         insert = sa.insert(DECISIONS)
 
         def write(connection: sa.Connection, records: Sequence[Any]) -> Applied[Any]:
-            connection.execute(insert, [record.row for record in records])
+            connection.execute(insert, [{**record.row, "leaf": 0} for record in records])
             return Applied([None] * len(records), lambda: None)
 
         service.store._apply = write  # the baseline has no public seam
@@ -105,14 +106,17 @@ def fill_store(folder: Path, count: int) -> sa.Engine:
     """A store of `count` decisions of 3 kB, each with its log entry and meter line, written as the service does."""
     from serving.core.audit import entries as log_entries
     from serving.core.audit import log
+    from serving.core.audit.authenticator import attach, load_authenticator
     from serving.core.audit.provenance import Provenance, store_provenance
     from serving.core.audit.verify import canonical_json
     from serving.core.billing.prices import Price
     from serving.core.db.engine import open_store
     from serving.core.db.schema import DECISIONS, METER
     from serving.core.db.tables.decisions import UnloggedDecisionRow
+    from serving.core.identifiers import utc_now
 
     engine = open_store(folder / "store.db", 5.0)
+    attach(engine, load_authenticator(folder / "entries.key", "benchmark/log"))
     price, answer = Price("2026-11", "set", 100), os.urandom(1_500).hex().encode()
     common_fields: dict[str, Any] = {
         "scope": "s",
@@ -129,7 +133,7 @@ def fill_store(folder: Path, count: int) -> sa.Engine:
     for first_index in range(0, count, 20_000):
         rows, entries, charges = [], [], []
         for i in range(first_index, min(first_index + 20_000, count)):
-            timestamp = f"2026-11-{i % 28 + 1:02d}T00:00:00.000Z"
+            timestamp = utc_now()
             row = common_fields | {
                 "id": f"{i:032x}",
                 "created": timestamp,
@@ -152,6 +156,7 @@ def fill_store(folder: Path, count: int) -> sa.Engine:
 
 def measure_audits(folder: Path, count: int) -> None:
     from serving.core.audit.auditor.auditor import audit_store
+    from serving.core.audit.authenticator import load_authenticator
     from serving.core.audit.checkpoints import CheckpointSigner
     from serving.core.audit.verify import load_public_key
 
@@ -166,7 +171,8 @@ def measure_audits(folder: Path, count: int) -> None:
         print(f"checkpoint over {size:,} new entries: {time.perf_counter() - started:.2f} s")
         key = load_public_key((directory / "log.pub.pem").read_bytes())
         started = time.perf_counter()
-        report = audit_store(engine, key, directory / "checkpoints")
+        authenticator = load_authenticator(directory / "entries.key", "benchmark/log")
+        report = audit_store(engine, key, directory / "checkpoints", authenticator)
         seconds_by_size[size] = time.perf_counter() - started
         engine.dispose()
         assert not report.finding_count, report.findings[:3]
@@ -177,6 +183,7 @@ def measure_audits(folder: Path, count: int) -> None:
 
 def measure_receipts(folder: Path, count: int) -> None:
     """Create receipts from the largest store, then verify them with the public key alone."""
+    from serving.core.audit.authenticator import attach, load_authenticator
     from serving.core.audit.checkpoints import CheckpointSigner
     from serving.core.audit.receipts import for_entry
     from serving.core.audit.verify import ReceiptVerifier, canonical_json, load_public_key, parse_receipt
@@ -184,6 +191,7 @@ def measure_receipts(folder: Path, count: int) -> None:
 
     directory = max((path for path in folder.iterdir() if path.name.isdigit()), key=lambda path: int(path.name))
     engine = create_engine(f"sqlite:///{directory / 'store.db'}", 5.0)
+    attach(engine, load_authenticator(directory / "entries.key", "benchmark/log"))
     signer = CheckpointSigner(engine, directory / "log.pem", directory / "checkpoints", "benchmark/log")
     receipt_count = min(2_000, count)
     started = time.perf_counter()

@@ -102,6 +102,12 @@ def build_audit_log_page() -> str:
         "`tenant` and `ref` (the id of the record).\n"
         f"- Content that could be guessed is digested as `SHA-256(salt || content)` with a random salt of "
         f"{entries.SALT_BYTES} bytes, which is stored beside the record and never in the log.\n"
+        "- Tag: `HMAC-SHA256(K, index as 8 bytes, big-endian || leaf hash)`, in the column `tag`. K is derived by "
+        "HKDF-SHA256 from the key file `paths.entry_key`, with `yuheng log entry`, a zero byte and the log's origin as "
+        "its info. The database holds no key. Tags are verified before a checkpoint is signed, and by `audit verify`.\n"
+        "- Time: an entry is dated neither before the entry in front of it, nor before the last checkpoint that does "
+        "not cover it, nor after the first that does, by more than "
+        f"{verify.MAX_CLOCK_SKEW_SECONDS} seconds.\n"
         f"- Subtrees of {2**log.BLOCK_LEVEL} leaves and more are stored in `log_nodes`.",
         f"## Kinds of entries\n\n{table(('kind', 'written by'), kinds)}",
         f"## Digests of records\n\n{digest_table}",

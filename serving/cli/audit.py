@@ -90,6 +90,7 @@ def verify_store(
     """Name every row of the store that was edited, deleted, reordered, added or restored. Nothing is written."""
     from serving import settings
     from serving.core.audit.auditor.auditor import audit_store
+    from serving.core.audit.authenticator import load_authenticator
     from serving.core.db.engine import create_engine
 
     config, start = settings.load_settings(), time.perf_counter()
@@ -100,7 +101,10 @@ def verify_store(
         f"sqlite:///{location}" if isinstance(location, Path) else location, config.store.lock_timeout_seconds
     )
     with reported_errors():
-        report = audit_store(engine, load_log_key(key), checkpoints or config.paths.checkpoints)
+        authenticator = None
+        if config.paths.entry_key.exists():
+            authenticator = load_authenticator(config.paths.entry_key, config.log.origin)
+        report = audit_store(engine, load_log_key(key), checkpoints or config.paths.checkpoints, authenticator)
     for finding in report.findings:
         typer.echo(str(finding), err=True)
     rows = ", ".join(f"{count:,} {table}" for table, count in sorted(report.rows.items())) or "no rows"
@@ -108,6 +112,11 @@ def verify_store(
     typer.echo(f"{report.leaves:,} leaves, {report.checkpoints:,} checkpoints; their leaves prove {rows} {elapsed}")
     if report.finding_count:
         fail(f"{report.finding_count:,} findings 处异常: the store is not as it was recorded 存储与记录不符")
+    if authenticator is None and (unsigned := report.leaves - report.covered):
+        fail(
+            f"nothing was altered in the {report.covered:,} leaves under the newest checkpoint; who wrote the last "
+            f"{unsigned:,} only the entry key shows 检查点之内未发现篡改；其后 {unsigned:,} 条须凭条目密钥核验"
+        )
     typer.echo("nothing was altered 未发现篡改")
 
 

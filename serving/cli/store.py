@@ -45,12 +45,12 @@ def reported_errors(*more: type[Exception]) -> Iterator[None]:
 @contextmanager
 def configured_store(*more: type[Exception]) -> Iterator[tuple[sa.Engine, Settings]]:
     """The store that the settings name. Fails as `reported_errors` does."""
-    from serving.core.db.engine import open_store
+    from serving.core.audit.authenticator import open_log_store
     from serving.settings import load_settings
 
     with reported_errors(*more):
         settings = load_settings()
-        engine = open_store(settings.store_location, settings.store.lock_timeout_seconds)
+        engine = open_log_store(settings)
         try:
             yield engine, settings
         finally:

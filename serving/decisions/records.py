@@ -13,6 +13,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from serving.core.audit import log
+from serving.core.audit.authenticator import authenticator_of
 from serving.core.audit.log import Entry, insert_rows
 from serving.core.audit.provenance import Provenance, store_provenance
 from serving.core.db.reader import StoreReader
@@ -83,7 +84,13 @@ class DecisionTransaction:
         first = log.append(connection, [record.entry for record in fresh])
         insert_rows(connection, DECISIONS, [{**record.row, "leaf": first + i} for i, record in enumerate(fresh)])
         insert_rows(connection, METER, [{**record.meter_row, "leaf": first + i} for i, record in enumerate(fresh)])
-        return Applied(outcomes, lambda: self._stored_provenance.update(provenance.sha256 for provenance in new))
+        authenticator, size = authenticator_of(connection), first + len(fresh)
+
+        def on_commit() -> None:
+            self._stored_provenance.update(provenance.sha256 for provenance in new)
+            authenticator.written_size = max(authenticator.written_size, size)
+
+        return Applied(outcomes, on_commit)
 
 
 _BY_KEY = sa.select(DECISIONS.c.request_sha256, DECISIONS.c.answer).where(

@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 import sqlalchemy as sa
 
+from serving.core.audit.authenticator import attach, load_authenticator
 from serving.core.audit.checkpoints import CheckpointSigner
 from serving.core.db.errors import StoreUnavailableError
 from serving.core.db.store import Store
@@ -24,35 +25,42 @@ class DecisionStore(Store):
     """A store whose writer records decisions; its vault and its checkpoint signer open with it.
 
     on_open: callbacks that run in one transaction each time the store opens, before anything else is written.
-    log_alarm: why the audit log does not continue from the last signed checkpoint; None where it does.
     """
 
     def __init__(self, settings: Settings):
         super().__init__(settings, DecisionTransaction(), self._open_companions)
         self.on_open: list[Callable[[sa.Connection], None]] = []
-        self.log_alarm: str | None = None
+        self._start_alarm: str | None = None  # what was wrong with the log when the store was opened
+        self._signing_alarm: str | None = None  # why no checkpoint can be signed now
         self._vault: Vault | None = None
         self._checkpoint_signer: CheckpointSigner | None = None
 
     def _open_companions(self, engine: sa.Engine) -> None:
         """Raises StoreUnavailableError where the vault's key or the log's key cannot be used with this store."""
         try:
+            paths = self.settings.paths
             vault = open_vault(self.settings)
+            attach(engine, load_authenticator(paths.entry_key, self.settings.log.origin))
             with engine.begin() as connection:
                 bind_store(connection, vault)
                 for callback in self.on_open:
                     callback(connection)
-            paths = self.settings.paths
             signer = CheckpointSigner(engine, paths.log_key, paths.checkpoints, self.settings.log.origin)
-            self.log_alarm = signer.recover()
+            self._start_alarm = signer.recover()
         except (VaultKeyError, KeyFileError) as error:
             raise StoreUnavailableError("failed", str(error)) from error
         self._vault, self._checkpoint_signer = vault, signer
-        if self.log_alarm is not None:
+        if self._start_alarm is not None:
             log.error(
                 "the audit log does not continue from its last checkpoint: %s. Run python -m serving audit verify",
-                self.log_alarm,
+                self._start_alarm,
             )
+
+    @property
+    def log_alarm(self) -> str | None:
+        """Why the log is not, or cannot be shown to be, the one that this service wrote; None where it is."""
+        time_alarm = self._checkpoint_signer.time_alarm if self._checkpoint_signer else None
+        return self._signing_alarm or self._start_alarm or time_alarm
 
     @property
     def vault(self) -> Vault:
@@ -69,16 +77,19 @@ class DecisionStore(Store):
         return self._checkpoint_signer
 
     async def sign_checkpoints(self) -> None:
-        """Sign a checkpoint at each interval in which the log grew, until cancelled; log a failure once."""
-        is_failing = False
+        """Sign a checkpoint at each interval in which the log grew, until cancelled.
+
+        Whatever goes wrong raises the alarm, and the next interval tries again; each reason is logged once.
+        """
         while True:
             await asyncio.sleep(self.settings.log.checkpoint_interval_seconds)
             if self._checkpoint_signer is None:
                 continue
             try:
                 await asyncio.to_thread(self._checkpoint_signer.checkpoint)
-                is_failing = False
-            except StoreUnavailableError as error:
-                if not is_failing:
-                    log.error("no checkpoint can be signed: %s", error)
-                is_failing = True
+                self._signing_alarm = None
+            except Exception as error:
+                alarm = f"no checkpoint can be signed: {error}"
+                if alarm != self._signing_alarm:
+                    log.error("%s", alarm, exc_info=not isinstance(error, StoreUnavailableError))
+                self._signing_alarm = alarm

@@ -15,7 +15,7 @@ from datasets.slides.simulate import pyramid
 from datasets.slides.simulate.slides import simulate_slide
 from models import bundle
 from serving import settings as settings_module
-from serving.core.db.engine import open_store
+from serving.core.audit.authenticator import open_log_store
 from serving.pathology.slides import store as slide_store
 from tests import postgres
 from tests.paths import ROOT
@@ -47,7 +47,7 @@ class Clinic:
     def __init__(self, home: Path):
         self.environ = {"YUHENG_HOME": str(home), **postgres.store(home)}
         self.settings = settings_module.load_settings(environ=self.environ)
-        self.engine = open_store(self.settings.store_location, 5.0)
+        self.engine = open_log_store(self.settings, 5.0)
         self.home, self.process = home, None
 
     def start(self):

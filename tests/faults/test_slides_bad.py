@@ -16,7 +16,7 @@ from datasets.slides.simulate import pyramid
 from datasets.slides.simulate.slides import simulate_slide
 from models import bundle
 from serving import settings as settings_module
-from serving.core.db.engine import open_store
+from serving.core.audit.authenticator import open_log_store
 from serving.pathology.slides import store as slide_store
 from serving.pathology.workflow.runner import TileRunner
 from serving.pathology.workflow.workflow import SlideWorkflow
@@ -165,7 +165,7 @@ def fill_disk(path):
 
 def test_a_slide_waits_while_the_disk_is_full_and_loses_nothing(small_disk, sound_file, tmp_path):
     settings, environ, prefix = small_disk
-    engine = open_store(settings.store_location, 10.0)
+    engine = open_log_store(settings, 10.0)
     with open(tmp_path / "log", "wb") as log:
         worker = subprocess.Popen([*prefix, sys.executable, "-c", SLOW_WORKER], cwd=ROOT, env=environ, stderr=log)
     mounted_dir = Path(f"/proc/{worker.pid}/root{settings.paths.slides}")  # the small disk as seen from this process

@@ -186,6 +186,7 @@ def environment(bundles: Path, made: Made, folder: Path) -> dict[str, str]:
         "YUHENG_SLIDES": str(folder / "slides"),
         "YUHENG_SLIDE_INBOX": str(folder / "inbox"),
         "YUHENG_LOG_KEY": str(folder / "keys/log.pem"),
+        "YUHENG_ENTRY_KEY": str(folder / "keys/entries.key"),
         "YUHENG_CHECKPOINTS": str(folder / "checkpoints"),
         "YUHENG_TOKENS": str(folder / "tokens.pem"),
         "YUHENG_ACCESS_REQUIRED": "false",

@@ -15,8 +15,9 @@ from datasets.credit_limit.county import schema as county_schema
 from datasets.scitech_risk.register import schema as register_schema
 from models.card import DatasetInfo
 from serving.core.audit.auditor.auditor import Auditor, audit_store
+from serving.core.audit.authenticator import open_log_store
 from serving.core.audit.checkpoints import CheckpointSigner
-from serving.core.db.engine import open_store, to_store_error
+from serving.core.db.engine import to_store_error
 from serving.core.db.reader import StoreReader
 from serving.core.db.schema import DECISIONS, ERASURES, GRANTS, OUTCOMES, OVERRIDES
 from serving.core.security import keys
@@ -57,7 +58,7 @@ def strict(bundles, made, tmp_path):
 
 def test_a_trace_shows_only_the_id_of_another_tenants_authorisation(made, bundles, tmp_path, applicant):
     settings = settings_for(tmp_path / "bundles", made, tmp_path, YUHENG_ACCESS_REQUIRED="true")
-    engine = open_store(settings.store_location, 1.0)
+    engine = open_log_store(settings, 1.0)
     patient = vault_of(settings).pseudonym("credit_limit", "H-5")
     theirs = create_grant(engine, kind="personal", grantor=patient, subject=patient, tenant="west", purpose="training",
                      groups=["tax"])  # fmt: skip
@@ -84,7 +85,7 @@ def test_a_trace_shows_only_the_id_of_another_tenants_authorisation(made, bundle
 
 
 def test_a_companys_history_needs_a_valid_grant(strict, company):
-    engine = open_store(strict.store_location, 1.0)
+    engine = open_log_store(strict, 1.0)
     put_subject(engine, strict, register_schema.TABLE, "C1", company)
     groups = sorted(columns_by_group(register_schema.TABLE))
     fields = {"kind": "government", "grantor": "Zone", "tenant": "east", "purpose": "scitech_risk"}
@@ -106,7 +107,7 @@ def test_a_companys_history_needs_a_valid_grant(strict, company):
 
 
 def test_a_refusal_does_not_reveal_a_stored_value_that_does_not_fit_the_model(settings, applicant):
-    engine = open_store(settings.store_location, 1.0)
+    engine = open_log_store(settings, 1.0)
     put_subject(engine, settings, county_schema.TABLE, "H-1", applicant | {"declared_income": -1234567.0})
 
     async def story(client, gateway):
@@ -121,7 +122,7 @@ def test_a_refusal_does_not_reveal_a_stored_value_that_does_not_fit_the_model(se
 
 
 def test_a_slide_is_not_read_under_a_grant_to_another_clinic(strict):
-    engine = open_store(strict.store_location, 1.0)
+    engine = open_log_store(strict, 1.0)
     fields = {"kind": "personal", "grantor": "p", "subject": "p", "purpose": "pathology", "groups": ["slide"]}
     theirs = create_grant(engine, tenant="west", **fields)
     with engine.connect() as connection:
@@ -134,7 +135,7 @@ def test_a_slide_is_not_read_under_a_grant_to_another_clinic(strict):
 
 
 def test_the_digest_of_a_request_cannot_be_used_to_test_ids(settings, applicant):
-    engine = open_store(settings.store_location, 1.0)
+    engine = open_log_store(settings, 1.0)
     put_subject(engine, settings, county_schema.TABLE, "H-1", applicant)
     body = b'{"subject_id":"H-1"}'
 
@@ -153,7 +154,7 @@ def test_the_digest_of_a_request_cannot_be_used_to_test_ids(settings, applicant)
 
 
 def test_an_error_of_the_store_does_not_contain_the_written_values(settings):
-    engine = open_store(settings.store_location, 1.0)
+    engine = open_log_store(settings, 1.0)
     with pytest.raises(sa.exc.SQLAlchemyError) as error, engine.begin() as connection:
         connection.execute(sa.insert(GRANTS).values(id="a", grantor="a secret of somebody"))
     assert "a secret" not in str(to_store_error(error.value)), "the caller sees this message"
@@ -164,7 +165,7 @@ def test_an_error_of_the_store_does_not_contain_the_written_values(settings):
 
 def test_an_altered_or_deleted_erasure_is_a_finding(settings, applicant):
     """The row keeps the subject out of further training."""
-    engine = open_store(settings.store_location, 1.0)
+    engine = open_log_store(settings, 1.0)
     put_subject(engine, settings, county_schema.TABLE, "H-1", applicant)
     erasure.erase(engine, settings, "credit_limit", "H-1", "operator")
     key = load_pem_public_key(settings.paths.log_key.with_suffix(".pub.pem").read_bytes())
@@ -185,7 +186,7 @@ def test_an_altered_or_deleted_erasure_is_a_finding(settings, applicant):
 
 def test_a_reader_leaves_no_transaction_open_between_queries(settings, applicant):
     """PostgreSQL terminates idle transactions, and the next query would fail."""
-    engine = open_store(settings.store_location, 1.0)
+    engine = open_log_store(settings, 1.0)
     reader = StoreReader(engine)
     assert answer_of(reader, "local", "0" * 32) is None
     if engine.dialect.name == "postgresql":
@@ -201,7 +202,7 @@ def test_a_slow_query_blocks_no_other_request(bundles, made, tmp_path, applicant
 
     async def story(client, gateway):
         answer = await client.post(URL, json={"indicators": applicant})
-        decision, engine = answer.json()["decision_id"], open_store(settings.store_location, 1.0)
+        decision, engine = answer.json()["decision_id"], open_log_store(settings, 1.0)
         with engine.begin() as connection:
             if engine.dialect.name == "postgresql":
                 connection.exec_driver_sql("LOCK TABLE decisions, batches IN ACCESS EXCLUSIVE MODE")
@@ -247,7 +248,7 @@ def test_the_log_of_a_failure_names_no_subject(settings, caplog, monkeypatch):
 
 
 def test_no_answer_is_recorded_about_a_subject_erased_meanwhile(settings, applicant, monkeypatch):
-    engine = open_store(settings.store_location, 1.0)
+    engine = open_log_store(settings, 1.0)
     put_subject(engine, settings, county_schema.TABLE, "H-1", applicant)
     resolve_inputs = DecisionService.resolve_inputs
 
@@ -268,7 +269,7 @@ def test_no_answer_is_recorded_about_a_subject_erased_meanwhile(settings, applic
 
 
 def test_two_clinics_with_the_same_slide_get_their_own_certificates(settings):
-    engine = open_store(settings.store_location, 1.0)
+    engine = open_log_store(settings, 1.0)
     for slide, tenant in (("5" * 32, "east"), ("6" * 32, "west")):
         slide_store.create(engine, slide, "uploading", sha256="f" * 64, tenant=tenant)
         slide_store.create_upload(engine, slide, slide, 0, None, {"reference": "a.svs"} if tenant == "west" else {})
@@ -284,7 +285,7 @@ def test_two_clinics_with_the_same_slide_get_their_own_certificates(settings):
 
 
 def test_an_altered_added_or_deleted_authorisation_is_a_finding(settings):
-    engine = open_store(settings.store_location, 1.0)
+    engine = open_log_store(settings, 1.0)
     fields = {"kind": "government", "grantor": "County", "tenant": "east", "purpose": "credit_limit", "groups": ["tax"]}
     grant, other = create_grant(engine, **fields), create_grant(engine, **fields)
     with engine.begin() as connection:
@@ -318,7 +319,7 @@ def test_an_altered_added_or_deleted_outcome_or_override_is_a_finding(settings, 
         assert (await client.post(f"/v1/decisions/{decision}/override", json=override)).status_code == 200
 
     run_inside(settings, story)
-    engine = open_store(settings.store_location, 1.0)
+    engine = open_log_store(settings, 1.0)
     key = keys.load_private_key(settings.paths.log_key).public_key()
     assert audit_store(engine, key, settings.paths.checkpoints).findings == []
     [outcome], [override] = rows(settings, sa.select(OUTCOMES)), rows(settings, sa.select(OVERRIDES))
@@ -348,7 +349,7 @@ def test_a_statement_that_cannot_be_read_is_an_error_and_not_partial(settings, f
 
 
 def test_checkpoints_that_a_crash_kept_out_of_the_store_are_no_finding(settings, applicant):
-    engine = open_store(settings.store_location, 1.0)
+    engine = open_log_store(settings, 1.0)
     fields = {"kind": "government", "grantor": "County", "tenant": "east", "purpose": "credit_limit", "groups": ["tax"]}
     key = keys.load_private_key(settings.paths.log_key).public_key()
     options = settings.paths.log_key, settings.paths.checkpoints, settings.log.origin

@@ -9,8 +9,8 @@ from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
 from datasets.credit_limit.county import schema
 from serving.core.audit.auditor.auditor import audit_store
+from serving.core.audit.authenticator import open_log_store
 from serving.core.audit.verify import ReceiptVerifier, VerificationError
-from serving.core.db.engine import open_store
 from serving.governance.lineage import erasure
 from serving.privacy.subjects.indicators import columns_by_group
 from tests.serving.conftest import bearer_of, put_subject, run_inside, settings_for
@@ -32,7 +32,7 @@ def test_a_decision_is_authorised_proved_traced_revoked_erased_and_audited(setti
         "valid_to": "2999-01-01",
         "document_sha256": document_sha256,
     }
-    engine = open_store(settings.store_location, 1.0)
+    engine = open_log_store(settings, 1.0)
     put_subject(engine, settings, schema.TABLE, HOUSEHOLD, applicant)
     evidence = {}
 

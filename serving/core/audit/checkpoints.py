@@ -19,6 +19,8 @@ from typing import Any
 import sqlalchemy as sa
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from serving.core.audit.authenticator import authenticator_of
+from serving.core.audit.entry_checks import LogTamperedError, verify_new_entries
 from serving.core.audit.log import MerkleTree, acquire_append_lock, log_size, store_nodes
 from serving.core.audit.verify import VerificationError, key_id, verify_checkpoint
 from serving.core.db.engine import read_connection, to_store_error, write_transaction
@@ -34,6 +36,8 @@ MAX_PENDING = 100  # checkpoints in the file that wait for the store
 class SignedCheckpoint:
     size: int
     note: str
+    root: bytes
+    timestamp: str
 
 
 def sign_checkpoint(key: Ed25519PrivateKey, origin: str, size: int, root: bytes, timestamp: str) -> str:
@@ -50,19 +54,39 @@ class CheckpointSigner:
         """`file`: the checkpoints outside the store. Raises KeyFileError."""
         self.key, _ = keys.load_key_pair(private_key_path)
         self.engine, self.file, self.origin = engine, file, origin
+        self.time_alarm: str | None = None  # the newest entry that is not dated after the one in front of it
         self._lock = threading.Lock()
+        self._newest: SignedCheckpoint | None = None  # as last read from the store, and verified
         self._pending: list[dict[str, Any]] = []  # rows of the checkpoints that the file has and the store lacks
 
     def latest(self) -> SignedCheckpoint | None:
+        """The newest checkpoint in the store. Raises LogTamperedError where this log's key did not sign it."""
         stmt = sa.select(LOG_CHECKPOINTS.c.size, LOG_CHECKPOINTS.c.note)
         with read_connection(self.engine) as connection:
             row = connection.execute(stmt.order_by(LOG_CHECKPOINTS.c.size.desc()).limit(1)).first()
-        return None if row is None else SignedCheckpoint(row[0], row[1])
+        newest = self._newest
+        if newest is not None and (row is None or row.size < newest.size):
+            raise LogTamperedError(f"log_checkpoints {newest.size} is gone; it was signed at {newest.timestamp}")
+        if row is None:
+            return None
+        if newest is None or newest.note != row.note:
+            self._newest = self._verify(row.size, row.note)
+        return self._newest
+
+    def _verify(self, size: int, note: str) -> SignedCheckpoint:
+        try:
+            checkpoint = verify_checkpoint(note, self.key.public_key())
+        except VerificationError as error:
+            raise LogTamperedError(f"log_checkpoints {size}: {error}") from error
+        if checkpoint.size != size:
+            raise LogTamperedError(f"log_checkpoints {size}: its note covers {checkpoint.size} entries")
+        return SignedCheckpoint(size, note, checkpoint.root, checkpoint.timestamp)
 
     def checkpoint(self, index: int | None = None) -> SignedCheckpoint:
         """The newest checkpoint if it covers the leaf `index` (None: every leaf); else a new one over the whole log.
 
-        Raises StoreUnavailableError, also where the file cannot be written.
+        Every entry since the checkpoint before is verified first. Raises StoreUnavailableError, also where the file
+        cannot be written, and LogTamperedError where the log is not the one that the service wrote.
         """
         with self._lock:
             latest = self.latest()
@@ -71,9 +95,10 @@ class CheckpointSigner:
             try:
                 with read_connection(self.engine) as connection:
                     count = log_size(connection)
-                    if latest is not None and count <= latest.size:
+                    if latest is not None and count == latest.size:
                         return latest
                     tree = MerkleTree(connection)
+                    self._verify_log(connection, tree, latest, count)
                     root = tree.root(count)
             except sa.exc.SQLAlchemyError as error:
                 raise to_store_error(error) from error
@@ -85,7 +110,22 @@ class CheckpointSigner:
                 {"size": count, "root": root, "note": note, "at": timestamp},
             ]
             self._store_pending(tree.computed_nodes)
-            return SignedCheckpoint(count, note)
+            return SignedCheckpoint(count, note, root, timestamp)
+
+    def _verify_log(
+        self, connection: sa.Connection, tree: MerkleTree, latest: SignedCheckpoint | None, count: int
+    ) -> None:
+        """Raises LogTamperedError unless the log continues the latest checkpoint with entries of the service's own."""
+        authenticator = authenticator_of(connection)
+        if count < authenticator.written_size:
+            raise LogTamperedError(f"the log has {count:,} entries; this service wrote {authenticator.written_size:,}")
+        try:
+            if latest is not None and tree.root(latest.size) != latest.root:
+                raise LogTamperedError(f"the first {latest.size:,} entries are not those signed at {latest.timestamp}")
+        except LookupError as error:
+            raise LogTamperedError(str(error)) from error
+        first_index, since = (0, "") if latest is None else (latest.size, latest.timestamp)
+        self.time_alarm = verify_new_entries(connection, authenticator, first_index, count, since) or self.time_alarm
 
     def recover(self) -> str | None:
         """Store the file's last checkpoints, in case of a crash between the two writes.
@@ -102,7 +142,10 @@ class CheckpointSigner:
             checkpoint = verify_checkpoint(notes[-1], self.key.public_key())
         except VerificationError as error:
             return f"{self.file}: {error}"
-        latest = self.latest()
+        try:
+            latest = self.latest()
+        except LogTamperedError as error:
+            return str(error)
         stored_size = -1 if latest is None else latest.size
         with read_connection(self.engine) as connection:
             count = log_size(connection)

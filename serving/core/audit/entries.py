@@ -67,6 +67,12 @@ def decision_entry(
     )
 
 
+def retained_decision_digest(answer: bytes, record: Sequence[Any]) -> str:
+    """The digest of a decision's answer and of its DECISION_FIELDS, which the certificate of an erasure names: once the
+    salt is deleted, the digests in the decision's entry prove nothing any more."""
+    return sha256_hex(answer + b"\0" + orjson.dumps(list(record), default=repr))
+
+
 def chunk_entry(row: UnloggedBatchChunkRow, tenant: str, root: bytes, timestamp: str, **fields: Any) -> Entry:
     """The entry of a chunk. `root`: of the Merkle tree over its rows; `fields`: as in a decision's entry."""
     ref = f"{row['batch']}-{row['first_row']}"

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import orjson
 import sqlalchemy as sa
 
+from serving.core.audit.authenticator import authenticator_of
 from serving.core.audit.verify import leaf_hash, node_hash
 from serving.core.db.schema import GRANT_USES, LOG_LEAVES, LOG_NODES
 
@@ -59,7 +60,8 @@ def acquire_append_lock(connection: sa.Connection) -> None:
 def append(connection: sa.Connection, entries: Sequence[Entry]) -> int:
     """Append entries and return the index of the first. The append lock is held until the commit, so commit soon."""
     acquire_append_lock(connection)
-    first_index = log_size(connection)
+    authenticator, first_index = authenticator_of(connection), log_size(connection)
+    digests = [leaf_hash(entry.body) for entry in entries]
     rows = [
         {
             "index": first_index + i,
@@ -68,9 +70,10 @@ def append(connection: sa.Connection, entries: Sequence[Entry]) -> int:
             "tenant": tenant,
             "ref": ref,
             "body": body,
-            "hash": leaf_hash(body),
+            "hash": digest,
+            "tag": authenticator.tag(first_index + i, digest),
         }
-        for i, (kind, at, tenant, ref, body, _) in enumerate(entries)
+        for i, ((kind, at, tenant, ref, body, _), digest) in enumerate(zip(entries, digests, strict=True))
     ]
     insert_rows(connection, LOG_LEAVES, rows)
     uses = [

@@ -16,6 +16,7 @@ import re
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +26,10 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat,
 
 MAX_RECEIPT_BYTES = 1_000_000
 MAX_JSON_DEPTH = 100  # nested lists and objects
+MAX_CLOCK_SKEW_SECONDS = 120  # between the clocks of those that write entries and sign checkpoints
 REQUIRED_FIELDS = {"receipt", "leaf", "index", "proof", "checkpoint"}
 OPTIONAL_FIELDS = {"lineage", "salt", "row"}
+TIME_PATTERN = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", re.ASCII)
 BEGIN, END = "-----BEGIN YUHENG RECEIPT-----", "-----END YUHENG RECEIPT-----"
 
 
@@ -247,6 +250,8 @@ class ReceiptVerifier:
             != checkpoint.root
         ):
             raise VerificationError("the leaf is not in the log: the leaf, index or proof of the receipt was altered")
+        if seconds_between(checkpoint.timestamp, leaf["at"]) > MAX_CLOCK_SKEW_SECONDS:
+            raise VerificationError(f"the leaf is dated {leaf['at']}, after its checkpoint of {checkpoint.timestamp}")
         lineage = receipt.get("lineage")
         if lineage is not None and hashlib.sha256(canonical_json(lineage)).hexdigest() != leaf["lineage"]:
             raise VerificationError("the lineage differs from the one in the log")
@@ -287,6 +292,18 @@ class ReceiptVerifier:
         payload = parse_strict_json(request)
         if salted_digest(bytes.fromhex(salt), canonical_indicators(payload["indicators"])) != leaf["inputs"]:
             raise VerificationError("the inputs differ from those that the decision was based on")
+
+
+def seconds_between(earlier: str, later: str) -> float:
+    """Seconds from one time to another, as the log writes times. Raises ValueError."""
+    return (parse_time(later) - parse_time(earlier)).total_seconds()
+
+
+def parse_time(text: str) -> datetime:
+    """A time as the log writes it: 2026-11-25T08:00:00.000Z. Raises ValueError."""
+    if not TIME_PATTERN.fullmatch(text):
+        raise ValueError(f"{text[:40]!r} is not a time such as 2026-11-25T08:00:00.000Z")
+    return datetime.fromisoformat(text[:-1])
 
 
 def canonical_indicators(values: Mapping[str, Any]) -> bytes:

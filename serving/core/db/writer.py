@@ -73,6 +73,8 @@ class GroupCommitWriter(Generic[R, V]):
         embedded = engine.dialect.name == "sqlite"
         # On SQLite the event loop writes itself, so it must never wait for a lock.
         self._no_wait_engine = create_engine(engine.url, lock_timeout=0.0) if embedded else None
+        if self._no_wait_engine is not None:
+            self._no_wait_engine.update_execution_options(**engine.get_execution_options())
         self._connection = self._no_wait_engine.connect() if self._no_wait_engine else None
         self._jobs: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
         self._thread = threading.Thread(target=self._run_jobs, name="store-writer", daemon=True)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import logging
 import os
+import secrets
 from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
@@ -32,6 +34,22 @@ def load_private_key(file: Path) -> Ed25519PrivateKey:
     if not isinstance(loaded, Ed25519PrivateKey):
         raise KeyFileError(f"{file} is {type(loaded).__name__}; expected an Ed25519 private key")
     return loaded
+
+
+def load_secret(file: Path, label: str) -> bytes:
+    """The 32 random bytes of a key file, created on first use. `label`: what its PEM lines call it. Raises
+    KeyFileError."""
+    begin, end = f"-----BEGIN {label}-----", f"-----END {label}-----"
+    if not file.exists():
+        create_once(file, f"{begin}\n{base64.b64encode(secrets.token_bytes(32)).decode()}\n{end}\n".encode(), 0o600)
+    try:
+        lines = read_owner_only(file).decode().split("\n")
+        secret = base64.b64decode("".join(lines[1:-2]), validate=True)
+    except ValueError as error:
+        raise KeyFileError(f"{file} is not a {label.lower()}: {error}") from error
+    if lines[0] != begin or lines[-2:] != [end, ""] or len(secret) != 32:
+        raise KeyFileError(f"{file} is not a {label.lower()}: expected {begin}, 32 bytes in base64 and {end}")
+    return secret
 
 
 def load_key_pair(file: Path) -> tuple[Ed25519PrivateKey, Path]:

@@ -17,7 +17,7 @@ from typing import Any
 import orjson
 import sqlalchemy as sa
 
-from serving.core.audit import log
+from serving.core.audit import entries, log
 from serving.core.db import lookup
 from serving.core.db.engine import read_connection, to_store_error, write_transaction
 from serving.core.db.schema import (
@@ -111,7 +111,7 @@ def erase(engine: sa.Engine, settings: Settings, product: str, subject: str, by:
         log.acquire_append_lock(connection)  # no decision about the subject is recorded until this ends
         pseudonym = trace.pseudonym_of(connection, settings, product, subject)
         about_subject = lookup.decisions_about(product, pseudonym)
-        decisions = _decision_ids(connection, about_subject)
+        decisions = _retained_decisions(connection, about_subject)
         grants = _count(connection, GRANTS, GRANTS.c.subject == pseudonym)
         rows = lookup.batch_rows_about(product, pseudonym).subquery()
         in_batches = _count(connection, rows, sa.true())
@@ -186,11 +186,12 @@ def _certify(
     pseudonym: str,
     details: dict[str, Any],
     by: str,
-    decisions: list[str] | None = None,
+    decisions: dict[str, str] | None = None,
 ) -> dict[str, Any]:
     """Sign a certificate and insert it with its log entry; return its row of ERASURES.
 
-    decisions: those whose salts were deleted; the log entry names them, so that an audit knows why.
+    decisions: those whose salts were deleted, with the digests of what is retained of them: the audit accepts a missing
+    salt only where a certificate names the decision and its digest.
     """
     bundles_by_data_set = trace.bundles_by_data_set(connection, settings, pseudonym)
     models = {(bundle.model, bundle.version): bundle for bundles in bundles_by_data_set.values() for bundle in bundles}
@@ -201,6 +202,7 @@ def _certify(
         "product": product,
         "pseudonym": pseudonym,
         "excluded_from_training": True,
+        "decisions": decisions or {},
         "data_sets": sorted(bundles_by_data_set),
         "models": [
             {"model": bundle.model, "version": bundle.version, "bundle": bundle.digest, "live": bundle.is_champion}
@@ -210,8 +212,9 @@ def _certify(
     }
     content = orjson.dumps(certificate, option=orjson.OPT_SORT_KEYS)
     signature = keys.load_key_pair(settings.paths.log_key)[0].sign(content)
-    body = {"certificate_sha256": hashlib.sha256(content).hexdigest(), "decisions": decisions or []}
-    leaf = log.append(connection, [log.make_entry("erasure", utc_now(), "", str(certificate["certificate"]), **body)])
+    digest = hashlib.sha256(content).hexdigest()
+    entry = log.make_entry("erasure", utc_now(), "", str(certificate["certificate"]), certificate_sha256=digest)
+    leaf = log.append(connection, [entry])
     row = {"id": certificate["certificate"], "product": product, "pseudonym": pseudonym, "at": certificate["at"]}
     row |= {"certificate": content, "signature": signature, "leaf": leaf}
     connection.execute(sa.insert(ERASURES).values(row))
@@ -283,8 +286,11 @@ def _came_from_inbox(connection: sa.Connection, slide_id: str) -> bool:
     return any("reference" in entry for entry in metadata)
 
 
-def _decision_ids(connection: sa.Connection, condition: sa.ColumnElement[bool]) -> list[str]:
-    return list(connection.execute(sa.select(DECISIONS.c.id).where(condition).order_by(DECISIONS.c.id)).scalars())
+def _retained_decisions(connection: sa.Connection, condition: sa.ColumnElement[bool]) -> dict[str, str]:
+    """Decision -> digest of its row without the salt."""
+    columns = (DECISIONS.c[name] for name in ("id", "answer", *entries.DECISION_FIELDS))
+    rows = connection.execute(sa.select(*columns).where(condition).order_by(DECISIONS.c.id))
+    return {name: entries.retained_decision_digest(answer, record) for name, answer, *record in rows}
 
 
 def _count(connection: sa.Connection, table: sa.FromClause, condition: sa.ColumnElement[bool]) -> int:

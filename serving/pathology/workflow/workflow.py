@@ -21,8 +21,8 @@ from typing import Any
 
 from dbos import DBOS, Serializer, SetWorkflowID
 
+from serving.core.audit.authenticator import open_log_store
 from serving.core.billing.prices import Prices
-from serving.core.db.engine import open_store
 from serving.pathology.slides import store as slide_store
 from serving.pathology.slides.states import UNFINISHED
 from serving.pathology.workflow.executor import StepExecutor
@@ -73,7 +73,7 @@ class SlideWorkflow:
     def __init__(self, settings: Settings, infer: InferTiles, on_evicted: Callable[[], None] | None = None):
         self.settings = settings
         config = settings.reader
-        self.engine = open_store(settings.store_location, max(settings.store.lock_timeout_seconds, 10.0))
+        self.engine = open_log_store(settings, max(settings.store.lock_timeout_seconds, 10.0))
         self.heartbeat = Heartbeat(
             self.engine,
             config.heartbeat_interval_seconds,

@@ -6,7 +6,6 @@ from the key file. Once that row is deleted, the values can never be decrypted a
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import hmac
 import os
@@ -27,14 +26,14 @@ from serving.core.db.engine import chunked
 from serving.core.db.schema import COMPANIES, INDICATORS, SUBJECT_KEYS, VAULT
 from serving.core.identifiers import utc_now
 from serving.core.security.errors import KeyFileError
-from serving.core.security.keys import create_once, read_owner_only
+from serving.core.security.keys import load_secret
 from serving.privacy.subjects.errors import TamperedError, VaultKeyError
 
 if TYPE_CHECKING:
     from serving.settings import Settings
 
 Profile = Literal["aes", "sm"]
-BEGIN_LINE, END_LINE = "-----BEGIN YUHENG VAULT KEY-----", "-----END YUHENG VAULT KEY-----"
+KEY_LABEL = "YUHENG VAULT KEY"
 NONCE_BYTES, TAG_BYTES = 12, 16  # of AES-GCM and SM4-GCM
 
 
@@ -136,16 +135,9 @@ class Vault:
 def load_vault(path: Path, profile: Profile = "aes") -> Vault:
     """The vault of a key file, which is created where there is none. Raises VaultKeyError."""
     try:
-        if not path.exists():
-            text = f"{BEGIN_LINE}\n{base64.b64encode(secrets.token_bytes(32)).decode()}\n{END_LINE}\n"
-            create_once(path, text.encode(), 0o600)
-        lines = read_owner_only(path).decode().split()
-        secret = base64.b64decode("".join(lines[4:-4]), validate=True)
-    except (KeyFileError, ValueError) as error:
-        raise VaultKeyError(f"{path}: {error}. Restore the vault's key file.") from error
-    if " ".join(lines[:4]) != BEGIN_LINE or " ".join(lines[-4:]) != END_LINE or len(secret) != 32:
-        raise VaultKeyError(f"{path} is not a vault key file ({BEGIN_LINE} and 32 bytes). Restore the right one.")
-    return Vault(secret, profile)
+        return Vault(load_secret(path, KEY_LABEL), profile)
+    except KeyFileError as error:
+        raise VaultKeyError(f"{error}. Restore the vault's key file.") from error
 
 
 def open_vault(settings: Settings) -> Vault:

@@ -158,7 +158,8 @@ def test_the_facts_of_a_proved_receipt_are_those_that_verify_py_prints(console, 
         printed = [f"{name:<20} {en if en == zh else f'{en} {zh}'}" for name, en, zh in lines]
         assert printed == verify.summary_lines(receipt)
     for letter in ("\u202e", "\n", "\xa0", "\u2028", "\U0001f600", "癌"):
-        key, receipt = single_entry_log({"kind": "decision", "ref": f"a {letter}", "at": "", "tenant": "demo"}, [])
+        leaf = {"kind": "decision", "ref": f"a {letter}", "at": "2026-11-26T00:00:00.000Z", "tenant": "demo"}
+        key, receipt = single_entry_log(leaf, [])
         [first, *_] = console.verdict(key, receipt)["facts"]
         assert f"{'decision 决定':<20} {first['value']}" == verify.summary_lines(json.loads(receipt))[0]
 
@@ -285,20 +286,20 @@ def both(console: Console, pem: bytes, *content: bytes | None) -> bool:
 def single_entry_log(leaf: Any, proof: Any) -> tuple[bytes, bytes]:
     """(public key, receipt) of a log with this single entry, whatever it is."""
     key = Ed25519PrivateKey.generate()
-    note = sign_checkpoint(key, "log", 1, verify.leaf_hash(verify.canonical_json(leaf)), "2026-11-26")
+    note = sign_checkpoint(key, "log", 1, verify.leaf_hash(verify.canonical_json(leaf)), "2026-11-26T00:00:00.000Z")
     receipt = {"receipt": 1, "leaf": leaf, "index": 0, "proof": proof, "checkpoint": note}
     return key.public_key().public_bytes(*PEM), orjson.dumps(receipt)
 
 
 @pytest.mark.parametrize("leaf", ["kind", None, [1], 5, True, {}, {"ref": "1"}])
 def test_a_signed_entry_that_is_no_record_proves_nothing(console, leaf):
-    assert both(console, *single_entry_log({"kind": "other"}, []))
+    assert both(console, *single_entry_log({"kind": "other", "at": "2026-11-26T00:00:00.000Z"}, []))
     assert not both(console, *single_entry_log(leaf, []))
 
 
 @pytest.mark.parametrize("proof", [{}, "", None, False])
 def test_a_proof_that_is_no_list_proves_nothing(console, proof):
-    assert not both(console, *single_entry_log({"kind": "other"}, proof))
+    assert not both(console, *single_entry_log({"kind": "other", "at": "2026-11-26T00:00:00.000Z"}, proof))
 
 
 def test_a_proof_whose_digests_are_names_proves_nothing(console, proved):

@@ -2,7 +2,7 @@
 
 Every row that was edited, deleted, reordered, added or rolled back is reported. One pass, bounded memory, no writes.
 
-    report = audit_store(engine, public_key, checkpoints_file)
+    report = audit_store(engine, public_key, checkpoints_file, authenticator)
 """
 
 from __future__ import annotations
@@ -12,34 +12,41 @@ from heapq import merge
 from itertools import groupby
 from pathlib import Path
 
-import orjson
 import sqlalchemy as sa
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from serving.core.audit.auditor.comparison import RowChecks
 from serving.core.audit.auditor.entry_shapes import is_well_formed
-from serving.core.audit.auditor.findings import MAX_FINDINGS, AuditReport, Body, to_bytes
+from serving.core.audit.auditor.findings import MAX_FINDINGS, AuditReport, Body
+from serving.core.audit.authenticator import EntryAuthenticator
 from serving.core.audit.checkpoints import read_checkpoint_file
+from serving.core.audit.entry_checks import PAGE_SIZE, StoredEntry, TimeOrder, read_entries
 from serving.core.audit.log import BLOCK_LEVEL, MerkleFrontier, MerkleTree
-from serving.core.audit.verify import Checkpoint, VerificationError, leaf_hash, verify_checkpoint
+from serving.core.audit.verify import Checkpoint, VerificationError, verify_checkpoint
 from serving.core.db.engine import to_store_error
-from serving.core.db.schema import LOG_CHECKPOINTS, LOG_LEAVES, LOG_NODES
+from serving.core.db.schema import LOG_CHECKPOINTS, LOG_NODES
 
-PAGE_SIZE = 2_000  # entries in memory at a time
 MAX_OUT_OF_ORDER = 10_000  # checkpoints out of order in the file, as two gateways leave that sign at the same time
 CheckpointSource = tuple[Checkpoint, str]  # a checkpoint, and "store" or "file"
 
 
-def audit_store(engine: sa.Engine, key: Ed25519PublicKey, checkpoints: Path | None) -> AuditReport:
+def audit_store(
+    engine: sa.Engine,
+    key: Ed25519PublicKey,
+    checkpoints: Path | None,
+    authenticator: EntryAuthenticator | None = None,
+) -> AuditReport:
     """Audit one snapshot of the store. Raises StoreUnavailableError.
 
     key: of the log. checkpoints: the file of checkpoints outside the store; None to audit the store alone.
+    authenticator: with the key of the entries; without it, whoever wrote an entry is certain only where a checkpoint
+    covers it, since the service signs none over an entry that is not its own.
     """
     try:
         with _snapshot_engine(engine).connect() as connection:
             if engine.dialect.name == "sqlite":
                 connection.exec_driver_sql("BEGIN")  # one snapshot, while the service may continue to write
-            return Auditor(connection, key, checkpoints).run()
+            return Auditor(connection, key, checkpoints, authenticator).run()
     except sa.exc.SQLAlchemyError as error:
         raise to_store_error(error) from error
 
@@ -53,19 +60,28 @@ def _snapshot_engine(engine: sa.Engine) -> sa.Engine:
 class Auditor:
     """Audits the snapshot that a connection sees. `file`: the checkpoints outside the store, or None."""
 
-    def __init__(self, connection: sa.Connection, key: Ed25519PublicKey, file: Path | None):
-        self.connection, self.key, self.file = connection, key, file
+    def __init__(
+        self,
+        connection: sa.Connection,
+        key: Ed25519PublicKey,
+        file: Path | None,
+        authenticator: EntryAuthenticator | None = None,
+    ):
+        self.connection, self.key, self.file, self.authenticator = connection, key, file, authenticator
         self.report = AuditReport()
-        self.checks = RowChecks(connection, self.report)
+        self.checks = RowChecks(connection, self.report, key)
         self.out_of_order_sizes: set[int] = set()  # sizes of checkpoints that stand out of order in the file
 
     def run(self) -> AuditReport:
-        frontier, checkpoints = MerkleFrontier(), self._all_checkpoints()
+        frontier, checkpoints, times = MerkleFrontier(), self._all_checkpoints(), TimeOrder()
         next_checkpoint, verified_size, root_mismatch = next(checkpoints, None), 0, False
-        for bodies in self._leaves():
+        for page in self._entries():
             nodes: dict[tuple[int, int], bytes] = {}
-            for body in bodies:
-                for level, position, digest in frontier.add(leaf_hash(body)):
+            for entry in page:
+                latest = "" if next_checkpoint is None else next_checkpoint.timestamp
+                if mismatch := times.mismatch(entry.timestamp, latest):
+                    self.report.add("backdated", f"log_leaves {entry.index}", mismatch)
+                for level, position, digest in frontier.add(entry.hash):
                     if level >= BLOCK_LEVEL:
                         nodes[level, position] = digest
                 while next_checkpoint is not None and next_checkpoint.size <= frontier.size:
@@ -77,6 +93,7 @@ class Auditor:
                             leaf_range = f"leaves {verified_size} to {next_checkpoint.size - 1}"
                             detail = f"the checkpoint signed at {next_checkpoint.timestamp} has another root"
                             self.report.add("edited", f"log_leaves, {leaf_range}", detail)
+                    times.start_after(next_checkpoint.timestamp)
                     next_checkpoint = next(checkpoints, None)
             self._check_nodes(nodes)
         while next_checkpoint is not None:
@@ -84,50 +101,33 @@ class Auditor:
             self.report.add("rolled back", "log_leaves", f"{signed}; the log has {frontier.size}")
             next_checkpoint = next(checkpoints, None)
         self.checks.finish()
-        self.report.leaves = frontier.size
+        self.report.leaves, self.report.covered = frontier.size, verified_size
         return self.report
 
     # --- the log
 
-    def _leaves(self) -> Iterator[list[bytes]]:
-        """The bodies of all leaves, page by page, each compared with the row that it records."""
-        last_index, expected_index = -1, 0
-        table = LOG_LEAVES.c
-        stmt = sa.select(table.index, table.body, table.hash, table.kind, table.at, table.tenant, table.ref)
-        while True:
-            page_stmt = stmt.where(table.index > last_index).order_by(table.index).limit(PAGE_SIZE)
-            rows = self.connection.execute(page_stmt).all()
-            if not rows:
-                return
-            parsed: list[tuple[int, Body]] = []
-            bodies: list[bytes] = []
-            for index, stored_body, digest, kind, timestamp, tenant, ref in rows:
-                body = to_bytes(stored_body)
-                bodies.append(body)
-                if index != expected_index:
-                    self.report.add("deleted", f"log_leaves {expected_index}", f"the next one is {index}")
-                expected_index = index + 1
-                if leaf_hash(body) != digest:
-                    self.report.add("edited", f"log_leaves {index}", "its hash is not that of its body")
-                try:
-                    entry = orjson.loads(body)
-                    columns_match = (entry["kind"], entry["at"], entry["tenant"], entry["ref"]) == (
-                        kind,
-                        timestamp,
-                        tenant,
-                        ref,
-                    )
-                except (ValueError, KeyError, TypeError):
-                    entry, columns_match = {"kind": ""}, False
-                if not columns_match:
-                    self.report.add("edited", f"log_leaves {index}", "its columns differ from its body")
-                if is_well_formed(entry):
-                    parsed.append((index, entry))
+    def _entries(self) -> Iterator[list[StoredEntry]]:
+        """All entries, page by page, each compared with the row that it records."""
+        expected_index, report = 0, self.report
+        for page in read_entries(self.connection, self.authenticator):
+            well_formed: list[tuple[int, Body]] = []
+            for entry in page:
+                location = f"log_leaves {entry.index}"
+                if entry.index != expected_index:
+                    report.add("deleted", f"log_leaves {expected_index}", f"the next one is {entry.index}")
+                expected_index = entry.index + 1
+                if not entry.has_own_hash:
+                    report.add("edited", location, "its hash is not that of its body")
+                if not entry.has_own_columns:
+                    report.add("edited", location, "its columns differ from its body")
+                if entry.is_authentic is False:
+                    report.add("not signed", location, "its tag is not the one that the service computes")
+                if entry.parsed is not None and is_well_formed(entry.parsed):
+                    well_formed.append((entry.index, entry.parsed))
                 else:
-                    self.report.add("edited", f"log_leaves {index}", "it lacks fields of its kind")
-            last_index = rows[-1][0]
-            self.checks.compare(parsed)
-            yield bodies
+                    report.add("edited", location, "it lacks fields of its kind")
+            self.checks.compare(well_formed)
+            yield page
 
     def _check_nodes(self, nodes: dict[tuple[int, int], bytes]) -> None:
         for level in {level for level, _ in nodes}:

@@ -15,8 +15,8 @@ from serving.core.audit.auditor.findings import (
     Finding,
     digest_or_none,
     edited_detail,
-    to_bytes,
 )
+from serving.core.audit.entry_checks import to_bytes
 from serving.core.audit.verify import salted_digest
 from serving.core.db.schema import BATCH_CHUNKS, BATCH_SUBJECTS, BATCHES
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import sqlalchemy as sa
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from serving.core.audit.auditor.batches import BatchChecks
 from serving.core.audit.auditor.decisions import DecisionChecks
 from serving.core.audit.auditor.entry_shapes import ROW_TABLES
+from serving.core.audit.auditor.erasures import ErasureChecks
 from serving.core.audit.auditor.findings import MAX_FINDINGS, AuditReport, Body, Comparison
 from serving.core.audit.auditor.records import RecordChecks
 from serving.core.audit.auditor.slides import STATES_WITH_READING, SlideChecks
@@ -33,10 +35,11 @@ _LOGGED_TABLES: tuple[tuple[sa.Table, sa.ColumnElement[str]], ...] = (
 class RowChecks(Comparison):
     """`compare` takes the well-formed entries in their order; `finish` reports the rows that no entry records."""
 
-    def __init__(self, connection: sa.Connection, report: AuditReport):
+    def __init__(self, connection: sa.Connection, report: AuditReport, key: Ed25519PublicKey):
         super().__init__(connection, report)
         self.decisions, self.batches = DecisionChecks(connection, report), BatchChecks(connection, report)
         self.slides, self.records = SlideChecks(connection, report), RecordChecks(connection, report)
+        self.erasures = ErasureChecks(connection, report, key)
 
     def compare(self, entries: list[tuple[int, Body]]) -> None:
         if not entries:
@@ -64,16 +67,16 @@ class RowChecks(Comparison):
             if kind == "slide_state" and body["state"] in STATES_WITH_READING:
                 self.slides.check_reading(index, body)
         elif kind == "erasure":
-            self.decisions.record_erasure(body)
-            self.records.check_erasure(index, body)
+            self.erasures.check_erasure(index, body)
         elif kind in ROW_TABLES:
             self.records.check_row(index, body)
         elif kind == "revocation":
             self.records.check_revocation(index, body)
 
     def finish(self) -> None:
-        for checks in (self.decisions, self.batches, self.slides, self.records):
+        for checks in (self.batches, self.slides, self.records):
             checks.finish()
+        self.erasures.finish(self.decisions.unsalted_decisions)
         subject_count = self._count(BATCH_SUBJECTS)
         if subject_count != (recorded_count := self.report.rows["batch_subjects"]):
             detail = f"there are {subject_count:,}, but log entries record {recorded_count:,}"

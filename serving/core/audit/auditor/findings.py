@@ -19,6 +19,7 @@ KINDS_ZH = {
     "reordered": "被调换",
     "rolled back": "被回退",
     "not signed": "签名不符",
+    "backdated": "时间不符",
 }
 Body = Mapping[str, Any]  # of a log entry, parsed
 IndexedEntries = dict[str, tuple[int, Body]]  # name of a row -> index and body of the entry that records it
@@ -37,6 +38,7 @@ class Finding:
 @dataclass
 class AuditReport:
     leaves: int = 0
+    covered: int = 0  # leaves under the newest checkpoint whose root they have
     checkpoints: int = 0
     rows: Counter[str] = field(default_factory=Counter)  # table -> rows that a log entry records
     findings: list[Finding] = field(default_factory=list)  # the first MAX_FINDINGS
@@ -115,8 +117,3 @@ def digest_or_none(digest: Callable[..., T], *args: Any) -> T | None:
         return digest(*args)
     except (TypeError, ValueError):
         return None
-
-
-def to_bytes(stored: Any) -> bytes:
-    """The content of a binary column. SQLite accepts text there; its bytes then match no digest."""
-    return stored if isinstance(stored, bytes) else repr(stored).encode()

@@ -1,4 +1,4 @@
-"""Compare rows that an entry records as a whole: grants, outcomes, overrides, promotions, referrals, erasures, bundles'
+"""Compare rows that an entry records as a whole: grants, outcomes, overrides, promotions, referrals, bundles'
 provenance; and the index of which entries used a grant."""
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from serving.core.audit.auditor.findings import (
     Body,
     Comparison,
     digest_or_none,
-    to_bytes,
 )
-from serving.core.db.schema import ERASURES, GRANT_USES, GRANTS, LOG_LEAVES, PROVENANCE
+from serving.core.audit.entry_checks import to_bytes
+from serving.core.db.schema import GRANT_USES, GRANTS, LOG_LEAVES, PROVENANCE
 
 
 class RecordChecks(Comparison):
@@ -42,21 +42,6 @@ class RecordChecks(Comparison):
         self.report.rows["revocations"] += 1
         if row["revoked_at"] != body["revoked_at"]:
             self.report_edited(f"grants {body['ref']}", index, "revoked_at")
-
-    def check_erasure(self, index: int, body: Body) -> None:
-        """The columns of an erasure decide which subjects no training may use, so they must match the certificate."""
-        row = self.fetch_row(sa.select(ERASURES).where(ERASURES.c.id == body["ref"]), "erasures", body["ref"], index)
-        if row is None:
-            return
-        self.report.rows["erasures"] += 1
-        self.check_leaf_index("erasures", body["ref"], row["leaf"], index)
-        content = to_bytes(row["certificate"])
-        if entries.sha256_hex(content) != body["certificate_sha256"]:
-            self.report_edited(f"erasures {body['ref']}", index, "certificate")
-            return
-        certificate = orjson.loads(content)
-        if mismatches := [name for name in ("product", "pseudonym", "at") if row[name] != certificate[name]]:
-            self.report_edited(f"erasures {body['ref']}", index, ", ".join(mismatches))
 
     def check_provenance(self, digest: str) -> None:
         if digest in self._checked_provenance:

@@ -14,8 +14,8 @@ from serving.core.audit.auditor.findings import (
     Finding,
     digest_or_none,
     edited_detail,
-    to_bytes,
 )
+from serving.core.audit.entry_checks import to_bytes
 from serving.core.audit.verify import canonical_json, salted_digest
 from serving.core.db.lookup import events_between
 from serving.core.db.schema import LOG_LEAVES, SLIDE_EVENTS, SLIDE_REPORTS, SLIDES

@@ -17,6 +17,7 @@ class LogLeafRow(TypedDict):
     ref: str
     body: bytes
     hash: bytes
+    tag: bytes | None
 
 
 # The leaves of the Merkle tree, append-only. An entry names no person; its body is exactly the bytes that were hashed.
@@ -30,6 +31,7 @@ LOG_LEAVES = sa.Table(
     sa.Column("ref", sa.String(64), nullable=False),  # id of the row that it records
     sa.Column("body", sa.LargeBinary, nullable=False),  # canonical JSON
     sa.Column("hash", sa.LargeBinary, nullable=False),
+    sa.Column("tag", sa.LargeBinary),  # HMAC over index and hash, with the key in paths.entry_key
     info={"row": LogLeafRow},
 )
 

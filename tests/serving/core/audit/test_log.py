@@ -14,6 +14,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from serving.core.audit import log
+from serving.core.audit.authenticator import EntryAuthenticator, attach
 from serving.core.audit.checkpoints import sign_checkpoint
 from serving.core.audit.log import MerkleFrontier, MerkleTree, append, make_entry, merkle_levels, store_nodes
 from serving.core.audit.verify import (
@@ -47,6 +48,7 @@ def reference_root(leaves: list[bytes]) -> bytes:
 def store(tmp_path_factory):
     """A log of 700 leaves, with the stored nodes of the first 512."""
     engine = open_store(tmp_path_factory.mktemp("log") / "store.db", 5.0)
+    attach(engine, EntryAuthenticator(b"k" * 32, "test"))
     with engine.begin() as connection:
         append(connection, [make_entry("test", "now", "t", str(i), fields=i) for i in range(1, 600)])
         append(connection, [make_entry("test", "now", "t", str(i), fields=i) for i in range(600, 700)])
@@ -135,6 +137,7 @@ def test_a_checkpoint_is_a_signed_note_that_only_its_key_verifies(tmp_path):
 
 def test_two_appends_have_different_indices(tmp_path):
     engine = open_store(tmp_path / "store.db", 5.0)
+    attach(engine, EntryAuthenticator(b"k" * 32, "test"))
     with engine.begin() as connection:
         assert append(connection, [make_entry("test", "", "t", "a")]) == 1  # after the start entry
         assert append(connection, [make_entry("test", "", "t", "b")]) == 2

@@ -10,8 +10,8 @@ import pytest
 import sqlalchemy as sa
 
 from datasets.credit_limit.county import schema
+from serving.core.audit.authenticator import open_log_store
 from serving.core.db.codec import pack
-from serving.core.db.engine import open_store
 from serving.core.db.schema import BATCH_CHUNKS, BATCHES, METER
 from serving.core.http.problems import ProblemError
 from serving.decisions.batch.recorder import BatchRecorder
@@ -30,7 +30,7 @@ def settings(bundles, made, tmp_path):
 @pytest.fixture
 def store(settings):
     """Puts a household into the store."""
-    engine = open_store(settings.store_location, 1.0)
+    engine = open_log_store(settings, 1.0)
     yield lambda name, values, *day: put_subject(engine, settings, schema.TABLE, name, values, *day)
     engine.dispose()
 

@@ -11,8 +11,8 @@ from cryptography.hazmat.primitives.serialization import load_pem_public_key
 from datasets.credit_limit.county import schema as county_schema
 from datasets.scitech_risk.register import schema as register_schema
 from serving.core.audit.auditor.auditor import Auditor, audit_store
+from serving.core.audit.authenticator import open_log_store
 from serving.core.audit.verify import ReceiptVerifier, load_public_key
-from serving.core.db.engine import open_store
 from serving.core.db.schema import BATCH_CHUNKS, BATCH_SUBJECTS, BATCHES, INDICATORS, LOG_LEAVES, METER, SUBJECT_KEYS
 from serving.core.security import keys
 from serving.decisions.batch import job
@@ -36,7 +36,7 @@ def settings(bundles, made, tmp_path):
 
 @pytest.fixture
 def engine(settings):
-    engine = open_store(settings.store_location, 1.0)
+    engine = open_log_store(settings, 1.0)
     yield engine
     engine.dispose()
 
@@ -195,7 +195,7 @@ def test_unknown_and_unauthorised_subjects_are_reported_and_the_others_answered(
 
 def test_another_tenant_reads_nothing_under_a_tenants_grants(bundles, made, tmp_path, people):
     settings = settings_for(bundles, made, tmp_path, YUHENG_ACCESS_REQUIRED="true", **SMALL)
-    engine = open_store(settings.store_location, 1.0)
+    engine = open_log_store(settings, 1.0)
     put_subject(engine, settings, county_schema.TABLE, "H-1", indicators(people, made.card, 1))
 
     async def story(client, gateway):
@@ -449,7 +449,7 @@ def test_companies_can_be_named_in_a_batch_too(settings, engine, zone, companies
 
 def test_subjects_are_answered_without_grants_where_none_is_required(bundles, made, tmp_path, people):
     settings = settings_for(bundles, made, tmp_path)
-    engine = open_store(settings.store_location, 1.0)
+    engine = open_log_store(settings, 1.0)
     put_subject(engine, settings, county_schema.TABLE, "H-1", indicators(people, made.card, 1))
 
     async def story(client, gateway):

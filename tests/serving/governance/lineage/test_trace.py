@@ -12,8 +12,8 @@ from typer.testing import CliRunner
 from datasets.credit_limit.county import schema
 from models.card import DatasetInfo
 from serving.__main__ import app
+from serving.core.audit.authenticator import open_log_store
 from serving.core.db import lookup
-from serving.core.db.engine import open_store
 from serving.core.db.schema import INDICATORS, SUBJECT_KEYS
 from serving.core.security import keys
 from serving.core.security.errors import KeyFileError
@@ -43,7 +43,7 @@ def settings(bundles, made, tmp_path):
 
 @pytest.fixture
 def engine(settings):
-    opened = open_store(settings.store_location, 0.3)
+    opened = open_log_store(settings, 0.3)
     yield opened
     opened.dispose()
 
@@ -149,7 +149,7 @@ def test_what_a_card_leaves_out_is_a_missing_node(made, bundles, tmp_path, appli
     Made(made.private, made.public, made.graph, complete.model_copy(update=card)).publish(bundles, "2")
     settings = settings_for(bundles, made, tmp_path)
     decision = decided(settings, {"indicators": applicant})
-    engine = open_store(settings.store_location, 0.3)
+    engine = open_log_store(settings, 0.3)
     missing_kinds = [
         node.kind for node in back(engine, settings, decision).missing_nodes() if node.kind != "authorisation"
     ]

@@ -11,7 +11,7 @@ from datasets.errors import DataError, InvalidTableError
 from datasets.export.manifest import read_manifest
 from datasets.simulation import SIMULATED_KEY
 from serving.__main__ import app
-from serving.core.db.engine import open_store
+from serving.core.audit.authenticator import open_log_store
 from serving.governance.lineage import training_export
 from serving.privacy.consent import grants
 from serving.privacy.consent import rules as consent
@@ -31,7 +31,7 @@ class Store:
     def __init__(self, settings, folder):
         self.settings, self.folder = settings, folder
         self.vault = vault_of(settings)
-        self.engine = open_store(settings.store_location, 1.0)
+        self.engine = open_log_store(settings, 1.0)
 
     def load(self, text, true_at=None):
         file = self.folder / "simulated.csv"

@@ -9,6 +9,7 @@ import sqlalchemy as sa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from serving.core.audit.authenticator import EntryAuthenticator, attach
 from serving.core.db.engine import open_store
 from serving.core.db.errors import StoreUnavailableError
 from serving.core.db.schema import METADATA, SLIDES
@@ -27,6 +28,7 @@ READING = {"triage": "positive", "priority": 70, "model": {"name": "pathology", 
 def postgres() -> Iterator[sa.Engine]:
     engine = sa.create_engine(test_postgres.database("slide_states"))
     METADATA.create_all(engine)
+    attach(engine, EntryAuthenticator(b"k" * 32, "test"))
     yield engine
     engine.dispose()
 
@@ -34,6 +36,7 @@ def postgres() -> Iterator[sa.Engine]:
 @pytest.fixture(scope="module")
 def sqlite(tmp_path_factory) -> Iterator[sa.Engine]:
     engine = open_store(tmp_path_factory.mktemp("store") / "store.db", 1.0)
+    attach(engine, EntryAuthenticator(b"k" * 32, "test"))
     yield engine
     engine.dispose()
 
@@ -168,6 +171,7 @@ def test_a_negative_awaits_a_pathologist_only_if_selected_for_audit(engine):
 
 def test_a_locked_store_raises_store_unavailable(tmp_path):
     engine = open_store(tmp_path / "store.db", 0.1)
+    attach(engine, EntryAuthenticator(b"k" * 32, "test"))
     slide = create_slide(engine)
     with engine.begin(), pytest.raises(StoreUnavailableError, match="holds the store"):
         slide_store.transition(engine, slide, "verifying")

@@ -12,6 +12,7 @@ import pytest
 from datasets.slides.simulate import pyramid
 from datasets.slides.simulate.slides import simulate_slide
 from serving import settings as settings_module
+from serving.core.audit.authenticator import EntryAuthenticator, attach
 from serving.core.db.engine import open_store
 from serving.core.identifiers import new_id
 from serving.pathology.slides import store as slide_store
@@ -36,6 +37,7 @@ def postgres():
 def store(request, tmp_path):
     url = request.getfixturevalue("postgres")[0] if request.param == "postgresql" else tmp_path / "store.db"
     engine = open_store(url, 5.0)
+    attach(engine, EntryAuthenticator(b"k" * 32, "test"))
     yield engine
     engine.dispose()
 

@@ -11,7 +11,7 @@ from datasets.slides.simulate.slides import simulate_slide
 from models.bundle import Bundle
 from models.pathology.card import SlideCard
 from serving import settings as settings_module
-from serving.core.db.engine import open_store
+from serving.core.audit.authenticator import open_log_store
 from serving.core.identifiers import utc_now
 from serving.pathology.slides import store as slide_store
 from serving.pathology.workflow import aggregation, steps
@@ -50,7 +50,7 @@ def settings(tmp_path, bundles, keys):
 
 @pytest.fixture
 def context(settings):
-    engine = open_store(settings.store_location, 5.0)
+    engine = open_log_store(settings, 5.0)
     runner = TileRunner(settings)
     yield StepContext(engine, settings.paths.slides, runner.infer, lambda tenant: tenant.encode().ljust(32))
     runner.close()

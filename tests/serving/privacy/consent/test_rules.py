@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from serving.__main__ import app
+from serving.core.audit.authenticator import EntryAuthenticator, attach, open_log_store
 from serving.core.db.engine import open_store
 from serving.core.db.schema import DECISIONS, GRANTS
 from serving.core.identifiers import utc_now
@@ -159,7 +160,7 @@ def test_a_grant_revoked_between_read_and_record_leaves_no_answer(loaded, people
         grant = await enter(client, **GOVERNMENT)
 
         def revoke_and_build(*args):
-            engine = open_store(loaded.store_location, 1.0)
+            engine = open_log_store(loaded, 1.0)
             with engine.begin() as connection:
                 grants.revoke(connection, grant)
             engine.dispose()
@@ -212,7 +213,9 @@ GRANT = st.fixed_dictionaries(
 
 @pytest.fixture(scope="module")
 def engine(tmp_path_factory):
-    return open_store(tmp_path_factory.mktemp("grants") / "store.db", 1.0)
+    engine = open_store(tmp_path_factory.mktemp("grants") / "store.db", 1.0)
+    attach(engine, EntryAuthenticator(b"k" * 32, "test"))
+    return engine
 
 
 @given(entered=st.lists(GRANT, max_size=5), timestamp=st.sampled_from(TIMES), tenant=st.sampled_from(["a", "b"]),

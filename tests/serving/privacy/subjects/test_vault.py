@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serving.core.db.engine import open_store
+from serving.core.audit.authenticator import open_log_store
 from serving.core.db.schema import DECISIONS, INDICATORS, SUBJECT_KEYS
 from serving.privacy.subjects.errors import TamperedError, VaultKeyError
 from serving.privacy.subjects.ingestion import load_contract, load_subjects
@@ -31,7 +31,7 @@ def loaded(settings, tmp_path):
 
 def execute(settings, statement):
     """Change the store without the service."""
-    engine = open_store(settings.store_location, 1.0)
+    engine = open_log_store(settings, 1.0)
     with engine.begin() as connection:
         connection.execute(statement)
     engine.dispose()
@@ -140,7 +140,7 @@ def test_a_subject_whose_key_was_shredded_does_not_exist(loaded):
     other, _ = vault.new_key(pseudonym)
     with pytest.raises(TamperedError):
         vault.open(other, sealed, pseudonym)
-    engine = open_store(loaded.store_location, 1.0)
+    engine = open_log_store(loaded, 1.0)
     with engine.begin() as connection:
         assert shred(connection, vault, "credit_limit", "MS-ZHANG-331")
         assert not shred(connection, vault, "credit_limit", "MS-ZHANG-331")

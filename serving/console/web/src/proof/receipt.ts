@@ -18,6 +18,7 @@ export interface Verdict {
 const MAX_BYTES = 1_000_000; // of a receipt
 const REQUIRED_FIELDS = ["receipt", "leaf", "index", "proof", "checkpoint"];
 const OPTIONAL_FIELDS = ["lineage", "salt", "row"];
+const MAX_CLOCK_SKEW_MS = 120_000; // between the clocks of those that write entries and sign checkpoints
 const BEGIN = "-----BEGIN YUHENG RECEIPT-----", END = "-----END YUHENG RECEIPT-----";
 
 // --- reading a receipt
@@ -109,6 +110,14 @@ function digest(value: Json | undefined): Bytes {
   return bytes;
 }
 
+// A time as the log writes it: 2026-11-25T08:00:00.000Z.
+function milliseconds(value: Json | undefined): number {
+  const written = string(value);
+  const time = /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$/.test(written) && !written.startsWith("0000") ? new Date(written) : null;
+  if (time === null || Number.isNaN(time.getTime()) || time.toISOString() !== written) throw new ProofError(`${JSON.stringify(written.slice(0, 40))} is not a time such as 2026-11-25T08:00:00.000Z`, `${JSON.stringify(written.slice(0, 40))} 不是形如 2026-11-25T08:00:00.000Z 的时间`);
+  return time.getTime();
+}
+
 const isPresent = (value: Json | undefined): boolean => value !== undefined && value !== null;
 
 // --- the steps
@@ -161,6 +170,10 @@ async function proveInclusion(receipt: Receipt, checkpoint: Checkpoint): Promise
   const hash = await leafHash(utf8(canonical(receipt.get("leaf") ?? null)));
   if (!equalBytes(await rootFrom(integer(receipt.get("index")), checkpoint.size, hash, path), checkpoint.root)) {
     throw new ProofError("the entry is not in the log: the receipt's entry, index or proof was altered", "该条不在日志中：凭证的内容、序号或证明被改动");
+  }
+  const at = object(receipt.get("leaf")).get("at");
+  if (milliseconds(at) - milliseconds(checkpoint.signedAt) > MAX_CLOCK_SKEW_MS) {
+    throw new ProofError(`the entry is dated ${at}, after its checkpoint of ${checkpoint.signedAt}`, `该条所载时间 ${at} 晚于其检查点 ${checkpoint.signedAt}`);
   }
 }
 

@@ -11,8 +11,9 @@ import pytest
 import sqlalchemy as sa
 
 from serving.core.audit.auditor.auditor import audit_store
+from serving.core.audit.authenticator import EntryAuthenticator, attach, load_authenticator
 from serving.core.audit.checkpoints import CheckpointSigner
-from serving.core.audit.entries import sha256_hex
+from serving.core.audit.entries import DECISION_FIELDS, retained_decision_digest, sha256_hex
 from serving.core.audit.log import append, make_entry
 from serving.core.audit.verify import leaf_hash, load_public_key
 from serving.core.billing.prices import Prices
@@ -29,6 +30,8 @@ from serving.core.db.schema import (
     SLIDE_REPORTS,
     SLIDES,
 )
+from serving.core.identifiers import utc_now
+from serving.core.security.keys import load_private_key
 from serving.pathology.slides import store as slide_store
 from tests.serving.conftest import run_inside, settings_for
 
@@ -54,8 +57,8 @@ def fill(settings, applicant) -> None:
         slide_store.transition(engine, "5" * 32, "ready", reading=READING, prices=prices)
         slide_store.transition(engine, "5" * 32, "in_review")
         body = {"findings": "none 无", "age": 41.5}
-        slide_store.add_report(engine, "5" * 32, 1, "signed", body, "a" * 64, "licence-1", "2026-11-25T00:00:00.000Z")
-        slide_store.add_report(engine, "5" * 32, 2, "amended", body, "b" * 64, "licence-1", "2026-11-25T00:00:01.000Z")
+        slide_store.add_report(engine, "5" * 32, 1, "signed", body, "a" * 64, "licence-1", utc_now())
+        slide_store.add_report(engine, "5" * 32, 2, "amended", body, "b" * 64, "licence-1", utc_now())
         gateway.service.store.checkpoint_signer.checkpoint()
 
     run_inside(settings, story)
@@ -66,7 +69,7 @@ def audit(settings, store: Path | None = None) -> list[str]:
     location = store or settings.store.url or settings.paths.store
     engine = create_engine(f"sqlite:///{location}" if isinstance(location, Path) else location, 5.0)
     key = load_public_key(settings.paths.log_key.with_suffix(".pub.pem").read_bytes())
-    report = audit_store(engine, key, settings.paths.checkpoints)
+    report = audit_store(engine, key, settings.paths.checkpoints, authenticator_for(settings))
     engine.dispose()
     assert report.leaves > 10
     return [str(finding) for finding in report.findings]
@@ -163,7 +166,12 @@ def altered_copy(settings, folder: Path):
         source.backup(copy)
     engine = create_engine(f"sqlite:///{folder / 'store.db'}", 5.0)
     sa.event.listen(engine, "connect", lambda connection, _: connection.execute("PRAGMA foreign_keys=OFF"))
+    attach(engine, authenticator_for(settings))
     return engine.begin()
+
+
+def authenticator_for(settings) -> EntryAuthenticator:
+    return load_authenticator(settings.paths.entry_key, settings.log.origin)
 
 
 def test_added_rows_are_reported(filled, tmp_path):
@@ -204,7 +212,7 @@ def test_a_log_rewritten_with_the_key_contradicts_the_checkpoint_file(filled, tm
         connection.execute(sa.delete(LOG_LEAVES).where(LOG_LEAVES.c.index >= 5))
         connection.execute(sa.delete(LOG_CHECKPOINTS).where(LOG_CHECKPOINTS.c.size > 5))
         connection.execute(sa.delete(SLIDES))
-        append(connection, [make_entry("test", "2027", "local", str(i)) for i in range(30)])
+        append(connection, [make_entry("test", utc_now(), "local", str(i)) for i in range(30)])
         engine = connection.engine
     assert (
         CheckpointSigner(engine, filled.paths.log_key, filled.paths.checkpoints, "yuheng.local/log").recover()
@@ -228,26 +236,58 @@ def test_a_removed_or_altered_line_of_the_checkpoint_file_is_reported(filled, tm
         copy.write_text("".join(file_lines))
         engine = create_engine(f"sqlite:///{filled.paths.store}", 5.0)
         key = load_public_key(filled.paths.log_key.with_suffix(".pub.pem").read_bytes())
-        lines = [str(finding) for finding in audit_store(engine, key, copy).findings]
+        lines = [str(finding) for finding in audit_store(engine, key, copy, authenticator_for(filled)).findings]
         assert any(line.startswith(expected) for line in lines), lines
         engine.dispose()
 
 
-def record_erasure(connection, decision: str) -> None:
-    """An erasure with its certificate and log entry; the signature is not audited."""
-    row = {"id": "c" * 32, "product": "credit_limit", "pseudonym": "p", "at": "2027"}
-    certificate = orjson.dumps(row)
-    fields = {"decisions": [decision], "certificate_sha256": sha256_hex(certificate)}
-    leaf = append(connection, [make_entry("erasure", "2027", "", row["id"], **fields)])
-    connection.execute(sa.insert(ERASURES).values(row | {"certificate": certificate, "signature": b"", "leaf": leaf}))
+def record_erasure(connection, settings, decision: str, **fields: object) -> None:
+    """An erasure with its signed certificate and log entry, as the service writes it."""
+    columns = (DECISIONS.c[name] for name in ("answer", *DECISION_FIELDS))
+    answer, *record = connection.execute(sa.select(*columns).where(DECISIONS.c.id == decision)).one()
+    row = {"product": "credit_limit", "pseudonym": "p", "at": utc_now()}
+    certificate = row | {"certificate": "c" * 32, "decisions": {decision: retained_decision_digest(answer, record)}}
+    content = orjson.dumps(certificate | fields)
+    signature = load_private_key(settings.paths.log_key).sign(content)
+    entry = make_entry("erasure", row["at"], "", "c" * 32, certificate_sha256=sha256_hex(content))
+    leaf = append(connection, [entry])
+    row |= {"id": "c" * 32, "certificate": content, "signature": signature, "leaf": leaf}
+    connection.execute(sa.insert(ERASURES).values(row))
 
 
-def test_an_erased_decision_is_no_finding_if_an_entry_records_the_erasure(filled, tmp_path):
+def test_an_erased_decision_is_no_finding_if_a_signed_certificate_names_it(filled, tmp_path):
     with altered_copy(filled, tmp_path) as connection:
         (decision,) = connection.execute(sa.select(DECISIONS.c.id).where(IS_THIRD)).scalars()
-        connection.execute(sa.update(DECISIONS).where(IS_THIRD).values(salt=None, answer=b"", subject=None))
-        record_erasure(connection, decision)
+        record_erasure(connection, filled, decision)
+        connection.execute(sa.update(DECISIONS).where(IS_THIRD).values(salt=None))
     assert audit(filled, tmp_path / "store.db") == []
+
+
+EXCUSES = {
+    "a certificate that another key signed": sa.update(ERASURES).values(signature=b"0" * 64),
+    "a certificate that was rewritten": sa.update(ERASURES).values(certificate=b"{}"),
+    "an answer that was changed after the erasure": sa.update(DECISIONS).where(IS_THIRD).values(answer=b"{}"),
+    "a model that was changed after the erasure": sa.update(DECISIONS).where(IS_THIRD).values(version="9"),
+    "a certificate that was deleted": sa.delete(ERASURES),
+}
+
+
+@pytest.mark.parametrize("change", EXCUSES)
+def test_an_erasure_excuses_nothing_but_what_its_certificate_says(filled, tmp_path, change):
+    with altered_copy(filled, tmp_path) as connection:
+        (decision,) = connection.execute(sa.select(DECISIONS.c.id).where(IS_THIRD)).scalars()
+        record_erasure(connection, filled, decision)
+        connection.execute(sa.update(DECISIONS).where(IS_THIRD).values(salt=None))
+        connection.execute(EXCUSES[change])
+    assert any(f"decisions {decision}" in line for line in audit(filled, tmp_path / "store.db"))
+
+
+def test_a_certificate_that_does_not_name_a_decision_does_not_excuse_its_missing_salt(filled, tmp_path):
+    with altered_copy(filled, tmp_path) as connection:
+        (decision,) = connection.execute(sa.select(DECISIONS.c.id).where(IS_THIRD)).scalars()
+        record_erasure(connection, filled, decision, decisions={})
+        connection.execute(sa.update(DECISIONS).where(IS_THIRD).values(salt=None))
+    assert any(f"decisions {decision}: its salt is gone" in line for line in audit(filled, tmp_path / "store.db"))
 
 
 def test_the_command_prints_the_findings_and_fails(filled, tmp_path, monkeypatch):
@@ -255,7 +295,8 @@ def test_the_command_prints_the_findings_and_fails(filled, tmp_path, monkeypatch
 
     from serving.__main__ import app
 
-    for name, path in (("STORE", filled.paths.store), ("LOG_KEY", filled.paths.log_key)):
+    names = ("store", "log_key", "entry_key")
+    for name, path in ((name.upper(), getattr(filled.paths, name)) for name in names):
         monkeypatch.setenv(f"YUHENG_{name}", str(path))
     monkeypatch.setenv("YUHENG_CHECKPOINTS", str(filled.paths.checkpoints))
     untouched = CliRunner().invoke(app, ["audit", "verify"])
@@ -311,6 +352,6 @@ def test_an_entry_without_the_fields_of_its_kind_is_reported_and_does_not_end_th
 def test_everything_but_the_salted_digests_of_an_erased_decision_is_still_compared(filled, tmp_path):
     with altered_copy(filled, tmp_path) as connection:
         (decision,) = connection.execute(sa.select(DECISIONS.c.id).where(IS_THIRD)).scalars()
+        record_erasure(connection, filled, decision)
         connection.execute(sa.update(DECISIONS).where(IS_THIRD).values(salt=None, tenant="other"))
-        record_erasure(connection, decision)
     assert [line for line in audit(filled, tmp_path / "store.db") if f"decisions {decision}: tenant" in line]

@@ -8,9 +8,10 @@ import pytest
 import sqlalchemy as sa
 
 from serving.core.audit.auditor.auditor import audit_store
-from serving.core.db.engine import open_store
+from serving.core.audit.authenticator import open_log_store
 from serving.core.db.schema import BATCHES, LOG_CHECKPOINTS, LOG_LEAVES
 from serving.core.http.problems import ProblemError
+from serving.core.identifiers import utc_now
 from serving.core.security import keys
 from serving.decisions.batch.records import abort_orphans, close_batch
 from tests.serving.conftest import run_inside, settings_for
@@ -49,7 +50,7 @@ def store(settings):
             await send(client, rows, key)
 
     run_inside(settings, story)
-    engine = open_store(settings.store_location, 5.0)
+    engine = open_log_store(settings, 5.0)
     yield engine
     engine.dispose()
 
@@ -101,7 +102,7 @@ def test_a_batch_whose_process_died_is_a_finding_only_if_it_claims_to_be_done(st
         expected = f"edited 被修改: batches {batch}: state: it is done, but no log entry records its end"
         assert findings(connection, settings) == [expected]
         connection.execute(update.values(state="running", finished=None))
-        abort_orphans(connection, "2026-11-26T00:00:00.000Z")
+        abort_orphans(connection, utc_now())
         assert findings(connection, settings) == []
         connection.execute(update.values(state="running"))
         [finding] = findings(connection, settings)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 import sqlalchemy as sa
 
+from serving.core.audit.authenticator import open_log_store
 from serving.core.billing.prices import Prices
-from serving.core.db.engine import open_store
 from serving.core.db.schema import LOG_LEAVES, SLIDE_EVENTS, SLIDES
+from serving.core.identifiers import utc_now
 from serving.governance.lineage import erasure
 from serving.pathology.slides import store as slide_store
 from tests.serving.conftest import settings_for
@@ -41,7 +42,7 @@ def settings(bundles, made, tmp_path_factory):
 @pytest.fixture(scope="module")
 def store(settings):
     """One slide of each kind, among them one cancelled during its upload and one whose image is erased."""
-    engine, prices = open_store(settings.store_location, 5.0), Prices.load(settings.paths.prices)
+    engine, prices = open_log_store(settings, 5.0), Prices.load(settings.paths.prices)
 
     def move(slide, *states, **columns):
         for state in states:
@@ -65,7 +66,7 @@ def store(settings):
     move(AMENDED, "in_review")
     for version, kind in enumerate(("signed", "amended", "amended"), start=1):
         body = {"findings": "none 无", "age": 41.5}
-        slide_store.add_report(engine, AMENDED, version, kind, body, "a" * 64, "licence-1", "2026-11-25T00:00:00.000Z")
+        slide_store.add_report(engine, AMENDED, version, kind, body, "a" * 64, "licence-1", utc_now())
     move(UNFIT, *STATES[:2])
     move(UNFIT, "quality_failed", reasons=[REASON])
     move(FAILED, "verifying", "failed")
