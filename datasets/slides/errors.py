@@ -95,6 +95,21 @@ ISSUE_TEMPLATES: dict[str, tuple[str, str, tuple[str, str]]] = {
         "{what} 指向 {actual}，但文件不存在；需要切片的全部文件",
         _RESEND,
     ),
+    "archive": (
+        "{what} is {actual}; expected {expected}",
+        "{what} 为 {actual}；应为 {expected}",
+        ("Pack the slide's files again as a plain ZIP.", "请将切片文件重新打包为普通 ZIP。"),
+    ),
+    "several_slides": (
+        "it holds {count:,} slides ({names}); expected one",
+        "其中有 {count:,} 张切片（{names}）；应为一张",
+        ("Send each slide by itself.", "请将各切片分别上传。"),
+    ),
+    "no_slide": (
+        "none of its {count:,} files ({names}) is a slide; expected the files of one slide",
+        "其中 {count:,} 个文件（{names}）均不是切片；应为一张切片的全部文件",
+        ("Send the slide's files as the scanner wrote them.", "请上传扫描仪生成的切片文件。"),
+    ),
     "mrxs_alone": (
         "the folder {actual} with Slidedat.ini is not beside it, and the file alone shows a label; expected both",
         "旁边没有含 Slidedat.ini 的文件夹 {actual}，而该文件本身只含标签图；两者都需要",

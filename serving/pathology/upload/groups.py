@@ -4,7 +4,7 @@ Each file is an upload of its own. The first one of a group creates the slide, w
 announced are here; a group without an announced number, as a DICOM series has, once nothing arrived for a while.
 The SHA-256 of such a slide is that of the list of its files as `sha256sum` prints it, in the order of their names:
 
-    LC_ALL=C; find * -type f | sort | tr '\\n' '\\0' | xargs -0 sha256sum | sha256sum
+    export LC_ALL=C; find * -type f | sort | tr '\\n' '\\0' | xargs -0 sha256sum | sha256sum
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from datasets.slides.errors import SlideIssue, slide_issue
 from serving.core.billing.prices import Prices
 from serving.core.db.engine import read_connection
-from serving.pathology.slides import storage
+from serving.pathology.slides import storage, upload_store
 from serving.pathology.slides import store as slide_store
 from serving.pathology.slides.store import Row
 from serving.pathology.workflow.runner import TileOutputs, TileRequest
@@ -45,6 +45,11 @@ class StepContext:
         row = slide_store.get(self.engine, slide_id)
         assert row is not None, f"slide {slide_id} was taken from the store"
         return row
+
+    def group_paths(self, slide_id: str) -> dict[str, str]:
+        """Upload -> path of its file in the folder of a slide that has several; empty of a slide of one file."""
+        uploads = upload_store.uploads_of_slide(self.engine, slide_id)
+        return {upload["id"]: upload["path"] for upload in uploads if upload["path"] is not None}
 
     def deidentified_path(self, slide_id: str) -> Path:
         """The copy from which the slide is read."""

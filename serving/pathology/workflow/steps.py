@@ -25,6 +25,7 @@ from datasets.slides.tiling import Grid, GridConfig
 from models.bundle import Bundle
 from models.pathology.card import SlideCard
 from models.pathology.policy import ReadingPolicy
+from serving.pathology.originals import assembly
 from serving.pathology.slides import storage
 from serving.pathology.slides import store as slide_store
 from serving.pathology.slides.store import Row
@@ -38,8 +39,8 @@ def verify_file(context: StepContext, slide_id: str) -> bool:
     row = context.load_row(slide_id)
     if (context.slide_dir(slide_id) / "slide").exists():
         return True
-    path = storage.quarantine_path(context.slides_dir, slide_id, row["name"])
-    digest = storage.sha256_of(path).hexdigest()
+    path, paths = storage.quarantine_path(context.slides_dir, slide_id, row["name"]), context.group_paths(slide_id)
+    digest = assembly.sha256_of(path, paths)
     if digest != row["sha256"]:
         actual = f"SHA-256 {digest}"
         return context.fail(
@@ -47,7 +48,7 @@ def verify_file(context: StepContext, slide_id: str) -> bool:
             [slide_issue("malformed", what="the file", actual=actual, expected=f"SHA-256 {row['sha256']}")],
         )
     try:
-        metadata = _read_metadata(path, row)
+        metadata = _read_metadata(assembly.locate_slide(path, paths), row)
     except SlideError as error:
         return context.fail(slide_id, error.issues)
     return True if metadata.mpp is not None else context.fail(slide_id, [slide_issue("no_scale")])
@@ -61,7 +62,8 @@ def deidentify_file(context: StepContext, slide_id: str) -> bool:
         shutil.rmtree(temp_dir, ignore_errors=True)
         temp_dir.mkdir()
         try:
-            original = storage.quarantine_path(context.slides_dir, slide_id, row["name"])
+            path = storage.quarantine_path(context.slides_dir, slide_id, row["name"])
+            original = assembly.locate_slide(path, context.group_paths(slide_id))
             deidentify_slide(original, temp_dir, key=context.slide_key(row["tenant"]))
         except SlideError as error:
             shutil.rmtree(temp_dir)

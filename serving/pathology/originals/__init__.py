@@ -1,0 +1,1 @@
+"""Slides as clinics sent them: archives, folders of several files, DICOM series."""
