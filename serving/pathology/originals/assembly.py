@@ -82,7 +82,7 @@ def find_slide(folder: Path, name: str) -> Path:
 
 def _is_relevant(path: Path) -> bool:
     """Whether the file is not one that an operating system or a DICOM export adds; of what this module adds."""
-    hidden = any(part.startswith(".") for part in path.parts)
+    hidden = any(name.startswith(".") for name in path.parts)
     return not hidden and path.name.lower() not in IGNORED_NAMES and not IGNORED_FOLDERS & set(path.parts)
 
 

@@ -38,7 +38,7 @@ def put(folder: Path, files: dict[str, bytes]) -> Path:
     return folder
 
 
-def found(folder: Path) -> str:
+def find(folder: Path) -> str:
     return str(assembly.find_slide(folder, "sent.zip").relative_to(folder))
 
 
@@ -51,16 +51,16 @@ def code(folder: Path) -> str:
 
 def test_the_slide_is_found_beside_pictures_texts_and_what_systems_add(tmp_path, tiff):
     others = {"label.jpg": JPEG, "notes.txt": b"C26", ".DS_Store": b"x", "__MACOSX/._a.tiff": tiff, "Thumbs.db": b"x"}
-    assert found(put(tmp_path, {"export/a.tiff": tiff} | others)) == "export/a.tiff"
+    assert find(put(tmp_path, {"export/a.tiff": tiff} | others)) == "export/a.tiff"
 
 
 def test_a_picture_alone_is_the_slide(tmp_path):
-    assert found(put(tmp_path, {"a/smear.jpg": JPEG, "readme.txt": b""})) == "a/smear.jpg"
+    assert find(put(tmp_path, {"a/smear.jpg": JPEG, "readme.txt": b""})) == "a/smear.jpg"
 
 
 def test_mirax_is_opened_by_its_file_and_never_by_what_lies_in_its_folder(tmp_path, tiff):
     folder = {"out/C 1/Slidedat.ini": b"[GENERAL]", "out/C 1/Data0000.dat": JPEG, "out/C 1/Index.dat": tiff}
-    assert found(put(tmp_path, {"out/C 1.mrxs": JPEG} | folder)) == "out/C 1.mrxs"
+    assert find(put(tmp_path, {"out/C 1.mrxs": JPEG} | folder)) == "out/C 1.mrxs"
     (tmp_path / "out/C 1.mrxs").unlink()
     assert code(tmp_path) == "no_slide"
 
