@@ -68,9 +68,12 @@ def deidentify_file(context: StepContext, slide_id: str) -> bool:
         except SlideError as error:
             shutil.rmtree(temp_dir)
             return context.fail(slide_id, error.issues)
-        for path in temp_dir.iterdir():
-            with path.open("rb") as file:
-                os.fsync(file.fileno())
+        for path in temp_dir.rglob("*"):  # of an MRXS with a folder
+            if path.is_dir():
+                storage.sync_dir(path)
+            else:
+                with path.open("rb") as file:
+                    os.fsync(file.fileno())
         storage.sync_dir(temp_dir)
         temp_dir.rename(slide_dir / "slide")
         storage.sync_dir(slide_dir)
