@@ -10,11 +10,11 @@ from typing import BinaryIO
 
 from datasets.slides.byte_source import CheckAbortedError, CheckedSlide, open_source
 from datasets.slides.deidentification.container import TileRange, copy_name
-from datasets.slides.deidentification.tiff import descriptions
-from datasets.slides.deidentification.tiff.pixels import stored_length
+from datasets.slides.deidentification.tiff import descriptions, ndpi, vendor_xml
+from datasets.slides.deidentification.tiff.pixels import pixel_ranges, stored_length
 from datasets.slides.deidentification.tiff.plan import Original, Plan, PlannedImage
 from datasets.slides.deidentification.tiff.tags import JPEG_TABLES, LONG, SHORT, Tags, resolution_tags
-from datasets.slides.deidentification.tiff.writer import TiffWriter, output_layout, pixel_ranges
+from datasets.slides.deidentification.tiff.writer import TiffWriter, output_layout
 from datasets.slides.errors import SlideError
 from datasets.slides.formats.tiff_check import PLAIN_FORMATS
 from datasets.slides.formats.tiff_directories import (
@@ -35,6 +35,10 @@ PLANS: dict[str, Plan] = {
     "generic-tiff": descriptions.plan_pyramid,
     "tiff": descriptions.plan_pyramid,
     "trestle": descriptions.plan_trestle,
+    "ndpi": ndpi.plan_ndpi,
+    "leica": vendor_xml.plan_leica,
+    "ventana": vendor_xml.plan_ventana,
+    "philips": vendor_xml.plan_philips,
 }
 WHITE_PIXEL: Tags = {
     **{tag: (LONG, [1]) for tag in (WIDTH, HEIGHT, ROWS_PER_STRIP)},

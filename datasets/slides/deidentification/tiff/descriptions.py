@@ -13,6 +13,7 @@ from datasets.slides.deidentification.tiff.plan import (
     text_value,
 )
 from datasets.slides.deidentification.tiff.tags import Tags
+from datasets.slides.deidentification.tiff.vendor_xml import ome_description
 from datasets.slides.formats import tiff
 from datasets.slides.formats.tiff_directories import DESCRIPTION, SOFTWARE, TILE_HEIGHT, TILE_WIDTH, TiffDirectory
 
@@ -24,9 +25,10 @@ BACKGROUND = re.compile(r"Background Color=([0-9A-Fa-f]{6})")
 
 
 def plan_pyramid(original: Original) -> list[PlannedImage]:
-    """Generic tiled and flat TIFF, whose description no reader needs."""
-    images = tiff.slide_images(tiff.detect_vendor(list(original.directories)), list(original.directories))
-    words: Tags = {DESCRIPTION: text_value(SIMULATED)} if original.is_simulated() else {}
+    """Generic tiled and flat TIFF, whose description no reader needs, and OME-TIFF."""
+    images = tiff.slide_images("generic-tiff", list(original.directories))
+    description = ome_description(original, images[0]) or (SIMULATED if original.is_simulated() else "")
+    words: Tags = {DESCRIPTION: text_value(description)} if description else {}
     return [
         PlannedImage(image, original.image_tags(image, is_reduced=index > 0) | (words if not index else {}))
         for index, image in enumerate(images)
@@ -84,5 +86,5 @@ def plan_trestle(original: Original) -> list[PlannedImage]:
             image,
             original.image_tags(image, is_reduced=index > 0, is_micron_scale=True) | (words if not index else {}),
         )
-        for index, image in enumerate(original.directories)
+        for index, image in enumerate(tiff.slide_images("trestle", list(original.directories)))
     ]

@@ -1,11 +1,16 @@
-"""How many of the bytes stored for a tile or strip its pixels need; bytes behind them could hold anything."""
+"""Where the tiles or strips of an image stand, and how many of their bytes the pixels need; bytes behind those could
+hold anything.
+"""
 
 from __future__ import annotations
 
 import math
 import zlib
 
-from datasets.slides.byte_source import ByteSource, CheckAbortedError
+import numpy as np
+from numpy.typing import NDArray
+
+from datasets.slides.byte_source import ByteSource, CheckAbortedError, Size
 from datasets.slides.deidentification.tiff.tags import DEFLATE, OLD_DEFLATE, PACKBITS, UNCOMPRESSED
 from datasets.slides.errors import slide_issue
 from datasets.slides.formats.tiff_directories import (
@@ -14,12 +19,44 @@ from datasets.slides.formats.tiff_directories import (
     PLANAR,
     ROWS_PER_STRIP,
     SAMPLES,
+    STRIP_COUNTS,
+    STRIP_OFFSETS,
+    TILE_COUNTS,
     TILE_HEIGHT,
+    TILE_OFFSETS,
     TILE_WIDTH,
     TiffDirectory,
 )
 
 BLOCK_BYTES = 1 << 20
+Ranges = NDArray[np.uint64]  # (n, 2): offset and length of each tile or strip; both 0 if it is not stored
+
+
+def pixel_ranges(image: TiffDirectory) -> Ranges:
+    """Of as many tiles or strips as the size needs; libtiff ignores further entries."""
+    tags = (TILE_OFFSETS, TILE_COUNTS) if image.is_tiled else (STRIP_OFFSETS, STRIP_COUNTS)
+    count = _tile_count(image)
+    ranges = np.stack([np.asarray(image.tags[tag])[:count].astype(np.uint64) for tag in tags], axis=1)
+    ranges[(ranges == 0).any(axis=1)] = 0
+    return ranges
+
+
+def _tile_count(image: TiffDirectory) -> int:
+    columns, rows = (math.ceil(length / extent) for length, extent in zip(image.size, _tile_size(image), strict=True))
+    return columns * rows * (image.get_int(SAMPLES, 1) if image.get_int(PLANAR, 1) == 2 else 1)
+
+
+def _tile_size(image: TiffDirectory) -> Size:
+    """Of a tile or of a complete strip."""
+    width, height = image.size
+    if image.is_tiled:
+        return image.get_int(TILE_WIDTH, 0), image.get_int(TILE_HEIGHT, 0)
+    return width, min(max(image.get_int(ROWS_PER_STRIP, height), 1), height)
+
+
+def read_within(source: ByteSource, offset: int, length: int, start: int, size: int) -> bytes:
+    """`size` bytes from `start` within a tile or strip, fewer at its end."""
+    return source.read(offset + start, max(0, min(size, length - start)), "a tile")
 
 
 def stored_length(source: ByteSource, image: TiffDirectory, offset: int, length: int) -> int:
@@ -35,12 +72,7 @@ def stored_length(source: ByteSource, image: TiffDirectory, offset: int, length:
 
 
 def _decoded_bytes(image: TiffDirectory) -> int:
-    """Of a tile or of a complete strip."""
-    width, height = image.size
-    if image.is_tiled:
-        width, height = image.get_int(TILE_WIDTH, 0), image.get_int(TILE_HEIGHT, 0)
-    else:
-        height = min(image.get_int(ROWS_PER_STRIP, height), height)
+    width, height = _tile_size(image)
     samples = 1 if image.get_int(PLANAR, 1) == 2 else image.get_int(SAMPLES, 1)
     return math.ceil(width * samples * image.get_int(BITS, 1) / 8) * height
 

@@ -20,11 +20,17 @@ from datasets.slides.deidentification.tiff.icc import clean_icc_profile
 from datasets.slides.errors import slide_issue
 from datasets.slides.formats.tiff_directories import (
     BITS,
+    COLOR_MAP,
     COMPRESSION,
+    EXTRA_SAMPLES,
     HEIGHT,
+    MAX_SAMPLE_VALUE,
+    PALETTE,
+    PHOTOMETRIC,
     PLANAR,
     RESOLUTION_UNIT,
     ROWS_PER_STRIP,
+    SAMPLE_FORMAT,
     SAMPLES,
     TILE_HEIGHT,
     TILE_WIDTH,
@@ -43,14 +49,12 @@ BYTE, ASCII, SHORT, LONG, RATIONAL, UNDEFINED, SLONG, FLOAT, LONG8 = 1, 2, 3, 4,
 Value = tuple[int, list[int] | list[float] | bytes | NDArray[Any]]
 Tags = dict[int, Value]
 
-PHOTOMETRIC, FILL_ORDER, ORIENTATION, PREDICTOR = 262, 266, 274, 317
-COLOR_MAP, EXTRA_SAMPLES, SAMPLE_FORMAT = 320, 338, 339
+FILL_ORDER, ORIENTATION, PREDICTOR = 266, 274, 317
 JPEG_TABLES, COEFFICIENTS, SUBSAMPLING, POSITIONING, REFERENCE_BLACK_WHITE = 347, 529, 530, 531, 532
 IMAGE_DEPTH, ICC_PROFILE = 32997, 34675
-PALETTE = 3
 
 UNCOMPRESSED, LZW, JPEG, DEFLATE, OLD_DEFLATE, PACKBITS = 1, 5, 7, 8, 32946, 32773
-JPEG_2000 = (33003, 33005)  # Aperio's, YCbCr and RGB
+JPEG_2000 = (33003, 33004, 33005, 34712)  # Aperio's YCbCr, lossy and RGB; the registered one
 COMPRESSIONS = {UNCOMPRESSED, LZW, JPEG, DEFLATE, OLD_DEFLATE, PACKBITS, *JPEG_2000}
 
 # Tags that decoding depends on: a value outside of the list is refused.
@@ -95,6 +99,10 @@ def image_tags(
     for tag, counts in ((BITS, {1, samples}), (SAMPLE_FORMAT, {1, samples}), (EXTRA_SAMPLES, range(samples))):
         if tag in tags and len(tags[tag][1]) not in counts:
             raise _unsupported(f"{len(tags[tag][1])} values of tag {tag} of {directory.name}", f"{samples} at most")
+    declared = directory.entries.get(MAX_SAMPLE_VALUE)
+    if declared is not None and declared.kind == SHORT:  # only the number of bits in use matters
+        largest = max(_read_integers(source, layout, directory, MAX_SAMPLE_VALUE), default=0)
+        tags[MAX_SAMPLE_VALUE] = (SHORT, [(1 << min(largest.bit_length(), 16)) - 1] * samples)
     tags |= _color_tags(source, layout, directory, limits)
     return tags | _scale_tags(source, layout, directory, limits, is_micron_scale)
 
@@ -141,15 +149,20 @@ def _scale_tags(
     scales = values if is_micron_scale or microns is None else [microns / value for value in values]
     if not all(limits.finest_mpp <= scale <= limits.coarsest_mpp for scale in scales):
         return {}
-    x, y = ([*_terms([value], min(1_000_000, int(0xFFFFFFFF / value)))] for value in values)
+    x, y = (_resolution_terms(value) for value in values)
     unit_tag: Tags = {RESOLUTION_UNIT: (SHORT, [unit])} if unit in (1, 2, 3) else {}
     return {X_RESOLUTION: (RATIONAL, x), Y_RESOLUTION: (RATIONAL, y)} | unit_tag
 
 
 def resolution_tags(mpp: tuple[float, float]) -> Tags:
     """Microns per pixel (x, y), which the original may state in a text that the copy does not have."""
-    x, y = (_terms([10_000 / Fraction(str(value))], 1_000_000) for value in mpp)
+    x, y = (_resolution_terms(10_000 / Fraction(str(value))) for value in mpp)
     return {X_RESOLUTION: (RATIONAL, x), Y_RESOLUTION: (RATIONAL, y), RESOLUTION_UNIT: (SHORT, [3])}
+
+
+def _resolution_terms(value: Fraction) -> list[int]:
+    """Within 32 bits."""
+    return _terms([value], min(1_000_000, int(0xFFFFFFFF / value)))
 
 
 def _terms(values: list[Fraction], max_denominator: int) -> list[int]:

@@ -6,22 +6,25 @@ import base64
 import binascii
 import re
 from collections.abc import Iterator
+from html import unescape
 
 from datasets.slides.byte_source import CheckAbortedError, CheckedSlide
 from datasets.slides.deidentification.container import Text
+from datasets.slides.deidentification.tiff import vendor_xml
 from datasets.slides.deidentification.tiff.clean import open_original
 from datasets.slides.deidentification.tiff.descriptions import APERIO_HEAD
+from datasets.slides.deidentification.tiff.ndpi import PROPERTIES, SCANNER
 from datasets.slides.deidentification.tiff.plan import NUMBER, Original
 from datasets.slides.deidentification.tiff.tags import (
     CLOSED_LISTS,
     COEFFICIENTS,
-    COLOR_MAP,
     ICC_PROFILE,
     JPEG_TABLES,
     REFERENCE_BLACK_WHITE,
     SIZES,
 )
 from datasets.slides.formats.tiff_directories import (
+    COLOR_MAP,
     DESCRIPTION,
     NDPI,
     RESOLUTION_UNIT,
@@ -41,19 +44,41 @@ from datasets.slides.limits import SlideLimits
 # SubIFDs, global parameters, EXIF, GPS, interoperability: offsets of further directories
 DIRECTORY_TAGS = (330, 400, 34665, 34853, 40965)
 NDPI_NUMBERS = (NDPI, 65421, 65422, 65423, 65424, 65426, 65432)
-NDPI_PROPERTIES = 65449
 # of numbers that are copied, or that only say where bytes stand
 NUMERIC_TAGS = {*SIZES, *CLOSED_LISTS, *DIRECTORY_TAGS, *NDPI_NUMBERS, SUBFILE_TYPE, ROWS_PER_STRIP, RESOLUTION_UNIT}
 NUMERIC_TAGS |= {STRIP_OFFSETS, STRIP_COUNTS, TILE_OFFSETS, TILE_COUNTS, X_RESOLUTION, Y_RESOLUTION, JPEG_TABLES}
 NUMERIC_TAGS |= {COEFFICIENTS, REFERENCE_BLACK_WHITE, COLOR_MAP, ICC_PROFILE}
-LISTS_OF_PAIRS = (DESCRIPTION, NDPI_PROPERTIES)
+LISTS_OF_PAIRS = (DESCRIPTION, PROPERTIES)
 MAX_DEPTH = 8
-# The copy has these too: numbers of known keys and words of a closed list.
-RETAINED_NUMBERS = {b"AppMag", b"MPP", b"Objective Power"}
-RETAINED_WORDS = re.compile(rb"SIMULATED|MedScan|" + APERIO_HEAD.pattern.encode())
+# The copy has these too: numbers of known keys and attributes, and words of closed lists.
+RETAINED_NUMBERS = {
+    *("AppMag", "MPP", "Objective Power", "Objective.Lens.Magnificant", "objective", "numericalAperture"),
+    *("sizeX", "sizeY", "offsetX", "offsetY", "ifd", "r", "z", "OriginX", "OriginY", "SizeX", "SizeY", "SizeC"),
+    *("SizeZ", "SizeT", "PhysicalSizeX", "PhysicalSizeY", "SamplesPerPixel", "IFD", "PlaneCount", "version"),
+    *(*vendor_xml.ISCAN_NUMBERS, *vendor_xml.AOI_NUMBERS, *vendor_xml.JOINT_NUMBERS),
+}
+WORDS = (
+    *("SIMULATED", "MedScan", "Hamamatsu", "NDP.scan", "NDP.scan SIMULATED", "ScanOutputManager", "brightfield"),
+    *(
+        "WSI",
+        "PHILIPS",
+        "PHILIPS (SIMULATED)",
+        "Philips DP",
+        "DPUfsImport",
+        "DPScannedImage",
+        "PixelDataRepresentation",
+    ),
+    *("UTF-8", "utf-8", "Image:0", "Pixels:0", "Channel:0:0", "XYCZT", "uint8", "uint16", "uint32", "0", "1"),
+    *(vendor_xml.LEICA, vendor_xml.OME, *vendor_xml.DIRECTIONS, *vendor_xml.PHILIPS_ATTRIBUTES),
+    *(word for words in vendor_xml.PHILIPS_ATTRIBUTES.values() for word in words),
+)
+FORMS = (APERIO_HEAD, SCANNER, vendor_xml.LEICA_SCANNER, vendor_xml.VENTANA_LEVEL, vendor_xml.PHILIPS_PROGRAM)
+RETAINED_WORDS = re.compile("|".join([*map(re.escape, WORDS), *(form.pattern for form in FORMS)]))
 BASE64 = re.compile(rb"[A-Za-z0-9+/\r\n]{4,}={0,2}[\r\n]*")
 PICTURE_SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG", b"BM", b"GIF8", b"II*\0", b"MM\0*")
-XML_VALUES = re.compile(rb"([\w:.-]+)\s*=\s*(?:\"([^\"]*)\"|'([^']*)')|>([^<>]+)<")
+ATTRIBUTES = re.compile(rb"([\w:.-]+)\s*=\s*(?:\"([^\"]*)\"|'([^']*)')")
+ELEMENTS = re.compile(rb"<([\w:.-]+)[^<>]*>([^<>]+)(?=<)")
+CONTENTS = re.compile(rb">([^<>]+)")
 PAIRS = re.compile(rb"[|;\r\n]")
 
 
@@ -100,9 +125,7 @@ def _split(label: str, tag: int, value: bytes) -> Iterator[Text]:
     """The values of XML and of lists of keys one by one, base64 decoded too; any other text as it is."""
     for key, raw in _fields(tag, value):
         text = raw.strip(b" \0\t\r\n")
-        if not text or (key in RETAINED_NUMBERS and NUMBER.fullmatch(text.decode("latin-1"))):
-            continue
-        if RETAINED_WORDS.fullmatch(text):
+        if not text or _is_retained(key.decode("latin-1"), unescape(text.decode("latin-1"))):
             continue
         decoded = _base64_decoded(text)
         if decoded.startswith(PICTURE_SIGNATURES):
@@ -112,11 +135,19 @@ def _split(label: str, tag: int, value: bytes) -> Iterator[Text]:
             yield f"{label}, base64", decoded
 
 
+def _is_retained(key: str, text: str) -> bool:
+    is_number = key in RETAINED_NUMBERS and NUMBER.fullmatch(text)
+    return bool(is_number or RETAINED_WORDS.fullmatch(text) or vendor_xml.SPACING.fullmatch(text))
+
+
 def _fields(tag: int, value: bytes) -> Iterator[tuple[bytes, bytes]]:
     """(key, value); the key is empty for a text without one."""
     if b"<" in value and b">" in value:
-        for key, double_quoted, single_quoted, content in XML_VALUES.findall(value):
-            yield key, double_quoted or single_quoted or content
+        for key, double_quoted, single_quoted in ATTRIBUTES.findall(value):
+            yield key, double_quoted or single_quoted
+        named = {match.start(2): match[1] for match in ELEMENTS.finditer(value)}
+        for match in CONTENTS.finditer(value):
+            yield named.get(match.start(1), b""), match[1]
         return
     pieces = PAIRS.split(value) if tag in LISTS_OF_PAIRS else [value]
     for piece in pieces:

@@ -12,14 +12,14 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import BinaryIO
 
 import numpy as np
-from numpy.typing import NDArray
 
 from datasets.slides.byte_source import ByteSource, CheckAbortedError
 from datasets.slides.deidentification.codestream import clean_j2k, clean_jpeg
-from datasets.slides.deidentification.tiff.pixels import BLOCK_BYTES, stored_length
+from datasets.slides.deidentification.tiff.pixels import BLOCK_BYTES, Ranges, pixel_ranges, read_within, stored_length
 from datasets.slides.deidentification.tiff.tags import JPEG, JPEG_2000, LONG, LONG8, RATIONAL, Tags, Value
 from datasets.slides.errors import slide_issue
 from datasets.slides.formats.tiff_directories import (
@@ -36,14 +36,6 @@ from datasets.slides.formats.tiff_directories import (
 
 MAX_CLASSIC_BYTES = 2**32 - 2**24
 STRUCT_CODES = {1: "B", 3: "H", 4: "I", 5: "I", 9: "i", 11: "f", 16: "Q"}
-Ranges = NDArray[np.uint64]  # (n, 2): offset and length of each tile or strip; both 0 if it is not stored
-
-
-def pixel_ranges(image: TiffDirectory) -> Ranges:
-    tags = (TILE_OFFSETS, TILE_COUNTS) if image.is_tiled else (STRIP_OFFSETS, STRIP_COUNTS)
-    ranges = np.stack([np.asarray(image.tags[tag]).astype(np.uint64) for tag in tags], axis=1)
-    ranges[(ranges == 0).any(axis=1)] = 0
-    return ranges
 
 
 def output_layout(source: ByteSource, layout: ByteLayout, images: list[TiffDirectory]) -> ByteLayout:
@@ -150,12 +142,8 @@ def _clean_blocks(source: ByteSource, image: TiffDirectory, offset: int, length:
         data = source.read(offset, length, "a tile")
         yield from clean_jpeg(lambda start, size: data[start : start + size], length)
     elif compression == JPEG:
-        yield from clean_jpeg(lambda start, size: _read_within(source, offset, length, start, size), length)
+        yield from clean_jpeg(partial(read_within, source, offset, length), length)
     else:
         length = stored_length(source, image, offset, length)
         for start in range(0, length, BLOCK_BYTES):
             yield source.read(offset + start, min(BLOCK_BYTES, length - start), "a tile")
-
-
-def _read_within(source: ByteSource, offset: int, length: int, start: int, size: int) -> bytes:
-    return source.read(offset + start, max(0, min(size, length - start)), "a strip")

@@ -6,12 +6,11 @@ import pytest
 from PIL import Image
 
 from datasets.slides.deidentification import deidentify
-from datasets.slides.errors import SlideError
 from datasets.slides.reader import open_slide
 from datasets.slides.simulate import writers
 from datasets.slides.simulate.slides import simulate_slide
 from datasets.slides.static_check import check_slide
-from tests.datasets.slides.slide_files import kfb, one_image, painted
+from tests.datasets.slides.slide_files import kfb, painted
 
 KEY = bytes(32)
 
@@ -50,14 +49,6 @@ def test_of_a_dicom_series_only_the_volumes_are_copied(tmp_path, store):
     levels = len(list(volume.parent.glob("level_*.dcm")))
     deidentify_slide(tmp_path / "series" / "label.dcm", store)
     assert sorted(path.name for path in store.iterdir()) == [f"slide-{number:04d}.dcm" for number in range(levels)]
-
-
-def test_a_format_whose_label_cannot_be_taken_out_is_refused(tmp_path, store):
-    (tmp_path / "a.tif").write_bytes(one_image(description="x http://www.leica-microsystems.com/scn/2010/10/01"))
-    with pytest.raises(SlideError) as refused:
-        deidentify_slide(tmp_path / "a.tif", store)
-    assert refused.value.codes == ("label_inside",)
-    assert not list(store.iterdir())
 
 
 def same_pixels_of_one_level(original, stripped):

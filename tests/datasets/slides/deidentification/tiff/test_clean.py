@@ -312,6 +312,42 @@ def test_a_reported_file_loses_its_words(store, name):
         assert b"MPP = 0.252000" in copy
 
 
+@pytest.mark.parametrize(
+    "name", sorted(path.name for path in FIELD_CASES.glob("b*.tif")) if FIELD_CASES.exists() else []
+)
+def test_a_reported_file_that_is_read_is_copied_with_its_pixels_and_scale(store, name):
+    if name.startswith("b14"):
+        pytest.skip("it is refused: 90 million pixels in strips")
+    assert_same_pixels(FIELD_CASES / name, copy_of(FIELD_CASES / name, store))
+
+
+def test_levels_in_sub_directories_follow_the_slide_in_the_copy(tmp_path, store):
+    path = tmp_path / "slide.ome.tif"
+    with tifffile.TiffWriter(path, ome=True) as writer:
+        options = {"tile": (128, 128), "photometric": "rgb"}
+        writer.write(painted(600, 400), subifds=2, metadata={"PhysicalSizeX": 0.5, "PhysicalSizeY": 0.5}, **options)
+        for level in (1, 2):
+            writer.write(painted(600 >> level, 400 >> level), subfiletype=1, **options)
+        writer.write(painted(90, 80), metadata={"Name": "label Zhang San"}, **options)
+    copy = copy_of(path, store)
+    assert_same_pixels(path, copy)
+    assert_only_levels(copy, [(600, 400), (300, 200), (150, 100)])
+    assert b"Zhang" not in copy.read_bytes()
+    with openslide.OpenSlide(copy) as slide:
+        assert slide.level_count == 3
+        assert slide.properties["openslide.mpp-x"] == "0.5"
+
+
+def test_the_scale_that_imagej_states_in_words_stays(tmp_path, store):
+    path = tmp_path / "slide.tif"
+    tifffile.imwrite(
+        path, painted(300, 200), imagej=True, resolution=(3, 3), metadata={"unit": "um", "Info": "Zhang San"}
+    )
+    copy = copy_of(path, store)
+    assert check_slide(path).mpp == check_slide(copy).mpp == pytest.approx((1 / 3, 1 / 3), abs=1e-6)
+    assert b"Zhang" not in copy.read_bytes()
+
+
 def test_a_simulated_slide_still_says_so_and_no_more(tmp_path, store):
     (tmp_path / "a.tif").write_bytes(one_image(description="SIMULATED slide of Zhang San, seed=7"))
     copy = copy_of(tmp_path / "a.tif", store).read_bytes()
