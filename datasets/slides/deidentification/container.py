@@ -6,6 +6,7 @@ that are not retained, and the bytes of the tissue pixels, which are to be found
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,12 +40,14 @@ class Container:
 
     words: the words, in small letters, of the texts that its copies retain, which are from a closed list. A reader that
     shows any other word in a copy disproves it. Numbers and UIDs need no entry. None: not listed yet.
+    measures: numbers with their names that may have more digits than a date or an id, such as nanometres.
     """
 
     clean: Clean
     iter_texts: IterTexts
     tile_ranges: TileRanges
     words: frozenset[str] | None = None
+    measures: re.Pattern[str] | None = None
 
 
 def copy_name(original: Path, number: int | None = None) -> str:

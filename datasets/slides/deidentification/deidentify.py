@@ -17,20 +17,14 @@ from datasets.slides.deidentification import dicom, flat, kfb, mirax
 from datasets.slides.deidentification.container import Container
 from datasets.slides.deidentification.proof.prove import Proof, prove_copy
 from datasets.slides.deidentification.tiff.clean import PLANS, clean_tiff, tile_ranges
-from datasets.slides.deidentification.tiff.texts import iter_texts
+from datasets.slides.deidentification.tiff.texts import MEASURES, VOCABULARY, iter_texts
 from datasets.slides.errors import SlideError, slide_issue
 from datasets.slides.limits import SLIDE_LIMITS, SlideLimits
 from datasets.slides.static_check import check_slide
 
-TIFF_WORDS = frozenset(
-    [
-        *("aperio", "image", "library", "leica", "biosystems", "gt450", "dx", "appmag", "mpp", "mode"),
-        *("medscan", "objective", "power", "background", "color", "overlapsxy"),
-    ]
-)
 # by the format that check_slide states
 CONTAINERS: dict[str, Container] = {
-    **dict.fromkeys(PLANS, Container(clean_tiff, iter_texts, tile_ranges, TIFF_WORDS)),
+    **dict.fromkeys(PLANS, Container(clean_tiff, iter_texts, tile_ranges, VOCABULARY, MEASURES)),
     "dicom": Container(dicom.clean_dicom, dicom.iter_texts, dicom.tile_ranges),
     "kfb": Container(kfb.clean_kfb, kfb.iter_texts, kfb.tile_ranges, kfb.WORDS),
     "mirax": Container(mirax.clean_mirax, mirax.iter_texts, mirax.tile_ranges, mirax.WORDS),

@@ -113,7 +113,8 @@ def _inspect(
                 f"{each.reader} 读到不在保留清单内的文本（{where}）",
             )
             for where, text in each.texts
-            if container.words is not None and unknown_words(text, container.words)
+            if container.words is not None
+            and unknown_words(container.measures.sub(" ", text) if container.measures else text, container.words)
         ]
     return tuple((each.reader, each.version) for each in inspections)
 

@@ -80,7 +80,8 @@ def read_openslide(path: Path, files: list[Path]) -> Inspection:
         for name, value in slide.properties.items():
             if name not in ("openslide.quickhash-1", "openslide.background-color"):  # of the pixels; a colour
                 inspection.add(name, value)
-        inspection.pictures += list(slide.associated_images)
+        # OpenSlide opens no Leica slide of several regions without a macro image; one white pixel shows nothing
+        inspection.pictures += [name for name, image in slide.associated_images.items() if image.size != (1, 1)]
     return inspection
 
 
@@ -90,7 +91,7 @@ def read_tifffile(path: Path, files: list[Path]) -> Inspection:
     inspection = Inspection("tifffile", tifffile.__version__)
     with tifffile.TiffFile(path) as file:
         queue: list[tuple[str, Any]] = [(f"directory {number}", page) for number, page in enumerate(file.pages)]
-        has_tiles = bool(queue) and queue[0][1].is_tiled
+        has_tiles = any(page.is_tiled for _, page in queue)
         for where, page in queue:
             for tag in page.tags.values():
                 if tag.name == "SubIFDs":
@@ -100,7 +101,7 @@ def read_tifffile(path: Path, files: list[Path]) -> Inspection:
             name = str(page.description or "").lower()
             if any(each in name for each in ASSOCIATED_NAMES) or page.subfiletype == 9:
                 inspection.pictures.append(where)
-            elif has_tiles and not page.is_tiled and not file.is_ndpi:
+            elif has_tiles and not page.is_tiled and not file.is_ndpi and page.size > 1:
                 inspection.pictures.append(f"{where} in strips")
     return inspection
 

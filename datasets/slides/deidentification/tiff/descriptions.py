@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 
 from datasets.slides.deidentification.tiff.plan import (
     SIMULATED,
@@ -54,17 +53,12 @@ def _aperio_description(original: Original, image: TiffDirectory, is_first: bool
     width, height = image.size
     tile = f"({image.get_int(TILE_WIDTH, 0)}x{image.get_int(TILE_HEIGHT, 0)})"
     head = f"{match[0] if match else 'Aperio Image Library'}\r\n{width}x{height} {tile}"
-    values = {key: value for key, value in _aperio_values(text) if value is not None}
-    power = bounded_number(values.get("AppMag"), 0.1, MAX_POWER)
-    mpp = bounded_number(values.get("MPP"), original.limits.finest_mpp, original.limits.coarsest_mpp)
-    facts = [("AppMag", power), ("MPP", mpp)] if is_first else []
-    return "|".join([head, *(f"{key} = {value}" for key, value in facts if value is not None)])
-
-
-def _aperio_values(text: str) -> Iterator[tuple[str, str]]:
-    for pair in text.split("|")[1:]:
-        key, _, value = pair.partition("=")
-        yield key.strip(), value.strip()
+    bounds = {"AppMag": (0.1, MAX_POWER), "MPP": (original.limits.finest_mpp, original.limits.coarsest_mpp)}
+    facts: list[str] = []
+    for key, _, value in (pair.partition("=") for pair in text.split("|")[1:] if is_first):
+        number = bounded_number(value, *bounds[key.strip()]) if key.strip() in bounds else None
+        facts += [] if number is None else [f"{key.strip()} = {number}"]  # of two that differ, both
+    return "|".join([head, *dict.fromkeys(facts)])
 
 
 def plan_trestle(original: Original) -> list[PlannedImage]:

@@ -35,7 +35,8 @@ MCU_STARTS, MCU_STARTS_HIGH, PROPERTIES = 65426, 65432, 65449
 NANOMETRE_LIMITS = {X_OFFSET: 100_000_000, Y_OFFSET: 100_000_000, FOCUS: 1_000_000}  # a glass is 76 mm long
 MAX_MAGNIFICATION = 200.0
 MAKER = "Hamamatsu"
-SCANNER = re.compile(r"C\d{4,5}(-\d{2})?(?=[^\d]|$)")
+SCANNERS = ("C9600", "C10730", "C12740", "C13140", "C13210", "C13220", "C13239", "C16300")  # NanoZoomers
+SCANNER = re.compile(rf"(?:{'|'.join(SCANNERS)})(?:-\d{{2}})?(?![^\W_])")
 PROGRAM = "NDP.scan"
 
 

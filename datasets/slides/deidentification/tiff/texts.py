@@ -13,7 +13,7 @@ from datasets.slides.deidentification.container import Text
 from datasets.slides.deidentification.tiff import vendor_xml
 from datasets.slides.deidentification.tiff.clean import open_original
 from datasets.slides.deidentification.tiff.descriptions import APERIO_HEAD
-from datasets.slides.deidentification.tiff.ndpi import PROPERTIES, SCANNER
+from datasets.slides.deidentification.tiff.ndpi import PROPERTIES, SCANNER, SCANNERS
 from datasets.slides.deidentification.tiff.plan import NUMBER, Original
 from datasets.slides.deidentification.tiff.tags import (
     CLOSED_LISTS,
@@ -74,6 +74,21 @@ WORDS = (
 )
 FORMS = (APERIO_HEAD, SCANNER, vendor_xml.LEICA_SCANNER, vendor_xml.VENTANA_LEVEL, vendor_xml.PHILIPS_PROGRAM)
 RETAINED_WORDS = re.compile("|".join([*map(re.escape, WORDS), *(form.pattern for form in FORMS)]))
+# Names that stand around the values in a copy.
+NAMES = (
+    *("scn", "collection", "image", "device", "model", "pixels", "dimension", "view", "scanSettings", "name", "xmlns"),
+    *("objectiveSettings", "illuminationSettings", "illuminationSource", "xml", "encoding", "Background", "Color"),
+    *("OverlapsXY", "EncodeInfo", "SlideStitchInfo", "ImageInfo", "TileJointInfo", "AoiOrigin", "AOI", "Direction"),
+    *("iScan", "Mode", "level", "mag", "quality", "DataObject", "ObjectType", "Attribute", "Group", "Element", "PMSVR"),
+    *("Array", "OME", "ID", "DimensionOrder", "Type", "Channel", "TiffData", "Leica SCN400 F", "Philips DP v"),
+    *("Aperio Image Library", "Leica Biosystems GT450 DX", "uint", *SCANNERS),
+)
+# of a Leica slide, in nanometres
+MEASURES = re.compile(r'(?<= )(?:size|offset)[XY]="\d{1,9}"')
+TOKENS = re.compile(r"[^\W_]+")
+VOCABULARY = frozenset(
+    token.lower() for words in (WORDS, RETAINED_NUMBERS, NAMES) for word in words for token in TOKENS.findall(word)
+)
 BASE64 = re.compile(rb"[A-Za-z0-9+/\r\n]{4,}={0,2}[\r\n]*")
 PICTURE_SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG", b"BM", b"GIF8", b"II*\0", b"MM\0*")
 ATTRIBUTES = re.compile(rb"([\w:.-]+)\s*=\s*(?:\"([^\"]*)\"|'([^']*)')")

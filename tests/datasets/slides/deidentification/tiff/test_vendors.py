@@ -193,6 +193,8 @@ def test_several_regions_of_a_leica_slide_stay_at_their_places(tmp_path, store):
             region = (28056, y), 0, (1536, 1280)
             np.testing.assert_array_equal(first.read_region(*region), second.read_region(*region))
         assert second.associated_images["macro"].size == (1, 1)  # without one, OpenSlide does not open the file
+    (tmp_path / "proved").mkdir()
+    assert deidentify_slide(named, tmp_path / "proved", key=bytes(32)).proof.tiles > 30
     assert not names_in(copy.read_bytes())
 
 
