@@ -18,9 +18,10 @@ from typing import Annotated
 import typer
 
 from datasets.errors import DataError
+from datasets.files.error_report import run_reported
 from datasets.files.text_encoding import use_utf8
 
-app = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__)
+app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
 simulate = typer.Typer(no_args_is_help=True, help="Write SIMULATED data: nobody in it exists.")
 app.add_typer(simulate, name="simulate")
 
@@ -106,4 +107,4 @@ def slides(
 
 if __name__ == "__main__":
     use_utf8()
-    app()
+    sys.exit(run_reported(app))

@@ -25,13 +25,14 @@ from typing import Annotated, NoReturn
 
 import typer
 
+from datasets.files.error_report import run_reported
 from datasets.files.text_encoding import use_utf8
 from serving.cli import audit as audit_commands
 from serving.cli import governance, subjects, tokens
 from serving.cli import grants as grant_commands
 from serving.cli.store import fail, reported_errors
 
-app = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__)
+app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
 app.add_typer(subjects.app)
 app.add_typer(governance.app)  # trace, erase, effects
 app.add_typer(grant_commands.app, name="grant")
@@ -174,4 +175,4 @@ def demo(
 
 if __name__ == "__main__":
     use_utf8()
-    app()
+    sys.exit(run_reported(app))

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from datasets.errors import DataError
+from datasets.files.error_report import run_reported
 from datasets.files.text_encoding import use_utf8
 from training.config import ConfigError
 
@@ -214,7 +215,7 @@ def promote(
 
 
 def main() -> int:
-    """Run a command; an error that its user can correct is printed as a sentence, without a traceback."""
+    """Run a command; an error is printed as a sentence, without a traceback."""
     from models.bundle import BundleError
     from models.policy.config import PolicyError
     from training.tracking.mlflow_registry import NotRegisteredError
@@ -222,11 +223,10 @@ def main() -> int:
     user_errors = (DataError, ConfigError, PolicyError, BundleError, NotRegisteredError, FileNotFoundError)
     use_utf8()
     try:
-        app(standalone_mode=True)
+        return run_reported(lambda: app(standalone_mode=True), user_errors)
     except user_errors as error:
         print(error, file=sys.stderr)
         return 2
-    return 0
 
 
 if __name__ == "__main__":

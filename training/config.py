@@ -53,7 +53,20 @@ def load(path: Path | str, config_type: type[ConfigT], **defaults: Any) -> Confi
 
 def load_training_config(path: Path, config_type: type[TrainingConfigT]) -> TrainingConfigT:
     """Read a recipe's config; the model is named after the file unless the file says otherwise. Raises ConfigError."""
-    return load(path, config_type, name=re.sub(r"[^a-z0-9]+", "_", path.stem.lower()).strip("_"))
+    name = re.sub(r"[^a-z0-9]+", "_", path.stem.lower()).strip("_")[:56].rstrip("_")
+    name = f"model_{name}" if name[:1].isdigit() else name
+    if name:
+        return load(path, config_type, name=name)
+    try:
+        return load(path, config_type)
+    except ConfigError as error:
+        if "name is missing" not in str(error):
+            raise
+        raise ConfigError(
+            f"{path}: its file name has no Latin letter or digit to name the model by. "
+            'Write name = "..." at the top of it: lower-case letters, digits and _.\n'
+            f'{path}：文件名中没有可用于模型命名的拉丁字母或数字。请在文件开头写上 name = "..."（小写字母、数字和 _）。'
+        ) from error
 
 
 def parse(values: dict[str, Any], config_type: type[ConfigT], source: str = "config") -> ConfigT:

@@ -193,8 +193,10 @@ class TrainingPipeline(ABC):
         )
 
     def _write_report(self, result: PipelineResult) -> None:
-        """Write `card.md` and `judgement.json` next to `plots/`, which the steps have drawn."""
+        """Write `card.md`, `judgement.json` and `config.json` next to `plots/`, which the steps have drawn."""
         self.report_dir.mkdir(parents=True, exist_ok=True)
+        config = json.dumps(self.config.model_dump(mode="json"), ensure_ascii=False, indent=1)
+        (self.report_dir / "config.json").write_text(config, encoding="utf-8")
         (self.report_dir / CARD_FILE).write_text(result.card_text, encoding="utf-8")
         (self.report_dir / "judgement.json").write_text(json.dumps(result.card.metrics, indent=1), encoding="utf-8")
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import polars as pl
 
 from datasets.errors import FieldError
+from datasets.tables.values.marks import strip_blanks
 
 RECORD = "(record)"
 EMPTY_ROW, BLANK_LINE = "an empty row", "a blank line"
@@ -50,14 +51,25 @@ def is_empty_row(fault: FieldError) -> bool:
     return fault.field == RECORD and fault.actual in (EMPTY_ROW, BLANK_LINE)
 
 
+def is_blank(series: pl.Series) -> pl.Series:
+    """Whether each value is missing, or a text of blanks."""
+    if series.dtype == pl.String:
+        return series.is_null() | (strip_blanks(series) == "").fill_null(False)
+    return series.is_null()
+
+
 def mark_empty_rows(chunk: Chunk) -> Chunk:
     """The chunk with a fault for each row that has no value at all, as spreadsheets leave them below a table."""
     frame = chunk.frame
-    if not frame.width or not frame.height or not frame.to_series(0).null_count():
+    if not frame.width or not frame.height:
         return chunk
-    empty = frame.select(pl.all_horizontal(pl.all().is_null())).to_series().arg_true().to_list()
+    empty = is_blank(frame.to_series(0)).arg_true()
+    for column in frame.columns[1:]:
+        if not empty.len():
+            return chunk
+        empty = empty.filter(is_blank(frame[column].gather(empty)))
     known = {fault.row for fault in chunk.faults}
-    new = [empty_row_fault(chunk.first_row + i) for i in empty if chunk.first_row + i not in known]
+    new = [empty_row_fault(chunk.first_row + i) for i in empty.to_list() if chunk.first_row + i not in known]
     return Chunk(chunk.first_row, frame, [*chunk.faults, *new]) if new else chunk
 
 

@@ -13,7 +13,7 @@ import polars as pl
 
 from datasets.errors import FieldError, UnreadableFileError
 from datasets.tables import database, excel, ndjson, parquet
-from datasets.tables.chunk import Chunk, is_empty_row, mark_empty_rows
+from datasets.tables.chunk import Chunk, is_blank, is_empty_row, mark_empty_rows
 from datasets.tables.delimited import DelimitedFile, clean_name, unnamed
 from datasets.tables.source import SourceFile, identify
 
@@ -155,7 +155,7 @@ def _finish(
 
 def _drop_nameless(frame: pl.DataFrame, names: list[str], remarks: list[str]) -> pl.DataFrame:
     nameless = [column for column, name in zip(frame.columns, names, strict=True) if not name]
-    empty = [column for column in nameless if frame[column].null_count() == frame.height]
+    empty = [column for column in nameless if is_blank(frame[column]).all()]
     if empty:
         verb = "has" if len(empty) == 1 else "have"
         count = f"{len(empty)} column{'s' if len(empty) > 1 else ''}"

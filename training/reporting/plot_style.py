@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -17,36 +17,51 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 GOOD_COLOR, BAD_COLOR, PRIMARY_COLOR, MUTED_COLOR = "#2a7f8e", "#c8553d", "#274c77", "#9aa5b1"
-CJK_FONTS = (
-    "Noto Sans CJK SC",
-    "Source Han Sans SC",
-    "WenQuanYi Zen Hei",
-    "WenQuanYi Micro Hei",
-    "SimHei",
-    "PingFang SC",
-)
+FONT_FILE = Path(__file__).parents[2] / "serving" / "pathology" / "report" / "fonts" / "NotoSansSC-Regular.ttf"
+MAX_LABEL_CHARS = 36
 InputsT = TypeVar("InputsT")
 
 
 @cache
-def find_chinese_font() -> str | None:
-    """The name of an installed font with Chinese characters, if there is one of CJK_FONTS."""
+def font_families() -> list[str]:
+    """The fonts of a plot, one for what the other lacks: the project ships that of the Chinese characters."""
     from matplotlib import font_manager
 
-    installed = {font.name for font in font_manager.fontManager.ttflist}
-    return next((name for name in CJK_FONTS if name in installed), None)
+    font_manager.fontManager.addfont(str(FONT_FILE))
+    return ["DejaVu Sans", font_manager.FontProperties(fname=str(FONT_FILE)).get_name()]
+
+
+def style() -> dict[Any, Any]:
+    """Matplotlib's settings for a plot. A heading is text, whatever stands in it: "$" begins no formula."""
+    return {"font.family": font_families(), "text.parse_math": False, "axes.unicode_minus": False}
+
+
+def short_label(text: str) -> str:
+    """A heading on one line, cut where it is longer than a plot has room for."""
+    line = " ".join(text.split())
+    return line if len(line) <= MAX_LABEL_CHARS else line[: MAX_LABEL_CHARS - 1] + "…"
+
+
+def use_log_scale(axes: Axes) -> None:
+    """Scale both axes by logarithms, with plain numbers at the ticks."""
+    from matplotlib.ticker import FuncFormatter, NullFormatter
+
+    axes.set(xscale="log", yscale="log")
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axis.set_minor_formatter(NullFormatter())
 
 
 def new_figure(en: str, zh: str, title: str) -> Figure:
-    """An empty page with a title, in Chinese too where a font has it; `title` names the model, in the corner."""
+    """An empty page with a title in English and Chinese; `title` names the model, in the corner."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
     from matplotlib.layout_engine import ConstrainedLayoutEngine
 
     figure = Figure(figsize=(7.2, 4.8), layout=ConstrainedLayoutEngine(rect=(0, 0.03, 1, 0.97)))
     FigureCanvasAgg(figure)
-    font = find_chinese_font()
-    figure.suptitle(f"{en}  {zh}" if font else en, fontsize=12, **({"fontfamily": font} if font else {}))
+    is_long = len(en) + 2 * len(zh) > 80  # a Chinese character is as wide as two others
+    figure.suptitle(f"{en}\n{zh}" if is_long else f"{en}  {zh}", fontsize=12)
     figure.text(0.995, 0.005, title, ha="right", va="bottom", fontsize=7, color=MUTED_COLOR)
     return figure
 
@@ -94,13 +109,16 @@ def save_plots(
     progress: ProgressCallback,
 ) -> list[Path]:
     """Draw every plot on a page of its own and write it as `<name>.png`; titles: English and Chinese, by name."""
+    from matplotlib import rc_context
+
     folder.mkdir(parents=True, exist_ok=True)
     paths = []
     for position, (name, draw) in enumerate(plots.items()):
-        figure = new_figure(*titles[name], model_title)
-        draw(figure, inputs)
         path = folder / f"{name}.png"
-        figure.savefig(path, dpi=110)
+        with rc_context(style()):
+            figure = new_figure(*titles[name], model_title)
+            draw(figure, inputs)
+            figure.savefig(path, dpi=110)
         paths.append(path)
         progress(position + 1, len(plots))
     return paths

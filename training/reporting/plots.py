@@ -1,4 +1,4 @@
-"""Draw the plots of a tabular model as PNG files; their titles are English, and Chinese too where a font has it."""
+"""Draw the plots of a tabular model as PNG files; their titles are English and Chinese."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from training.reporting.plot_style import (
     MUTED_COLOR,
     PRIMARY_COLOR,
     add_axes,
+    short_label,
     style_axes,
 )
 
@@ -159,7 +160,7 @@ def _calibration(figure: Figure, inputs: PlotInputs) -> None:
         max(max(bin.mean_pd, bin.bad_rate.high) for bin in bins),
     ]
     axes.plot(limits, limits, color=MUTED_COLOR, lw=0.8, ls=":")
-    axes.set(xscale="log", yscale="log")
+    plot_style.use_log_scale(axes)
     metrics = inputs.evaluation.metrics
     note = f"slope {metrics['slope']}\nintercept {metrics['intercept']}\nBrier {metrics['brier']}"
     axes.text(0.03, 0.97, note, transform=axes.transAxes, va="top", fontsize=8)
@@ -195,7 +196,8 @@ def _importance(figure: Figure, inputs: PlotInputs) -> None:
     axes = add_axes(figure, "mean of |points added|")
     importance = np.abs(inputs.effects).mean(axis=0)
     top = np.argsort(-importance)[:MAX_IMPORTANCES][::-1]
-    axes.barh([inputs.data.columns[i].label for i in top], importance[top], color=PRIMARY_COLOR)
+    axes.barh(range(len(top)), importance[top], color=PRIMARY_COLOR)
+    axes.set_yticks(range(len(top)), [short_label(inputs.data.columns[i].label) for i in top])
 
 
 def _effects(figure: Figure, inputs: PlotInputs) -> None:
@@ -220,7 +222,7 @@ def _effects(figure: Figure, inputs: PlotInputs) -> None:
         if (~is_known).any():
             axes.axhline(effect[~is_known].mean(), color=BAD_COLOR, lw=0.8, ls="--", label="missing")
             axes.legend(fontsize=6, frameon=False)
-        axes.set_title(column.label, fontsize=8)
+        axes.set_title(short_label(column.label), fontsize=8)
         axes.tick_params(labelsize=6)
         axes.set_xlabel(column.unit or ("level" if column.kind == "category" else ""), fontsize=6)
     figure.supylabel("points added", fontsize=8)
@@ -241,7 +243,9 @@ def _fairness(figure: Figure, inputs: PlotInputs) -> None:
         axes.axvline(1, color=MUTED_COLOR, lw=0.8, ls=":")
         axes.axvline(0.8, color=BAD_COLOR, lw=0.8, ls=":")
         axes.set_yticks(
-            range(len(groups)), [group.name for group in groups] if position == 0 else [""] * len(groups), fontsize=7
+            range(len(groups)),
+            [short_label(group.name) for group in groups] if position == 0 else [""] * len(groups),
+            fontsize=7,
         )
         axes.set_xlabel(f"{label} (relative to the attribute's largest group)", fontsize=7)
 
@@ -258,6 +262,6 @@ def _reasons(figure: Figure, inputs: PlotInputs) -> None:
         left += points
     axes.axvline(example.cutoff, color=MUTED_COLOR, lw=1, ls=":", label=f"cutoff {example.cutoff:.0f}")
     axes.axvline(example.points, color=PRIMARY_COLOR, lw=1, label=f"this applicant {example.points:.0f}")
-    axes.set_yticks(range(len(contributions)), [name for name, _ in contributions], fontsize=8)
+    axes.set_yticks(range(len(contributions)), [short_label(name) for name, _ in contributions], fontsize=8)
     axes.invert_yaxis()
     axes.legend(fontsize=8, frameon=False)

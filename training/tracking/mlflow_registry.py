@@ -8,6 +8,7 @@ MLflow takes seconds to import, so it is imported only when a Registry is create
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
 import subprocess
@@ -150,10 +151,10 @@ class MlflowRun:
     artifacts: str
 
     def log_params(self, params: Mapping[str, Any]) -> None:
-        """Log parameters; nested ones get dotted names."""
+        """Log parameters; nested ones get dotted names. One whose name MLflow does not accept gets a digest of it."""
         from mlflow.entities import Param
 
-        entries = [Param(sanitize_name(name), str(value)[:MAX_TAG_LENGTH]) for name, value in flatten(params).items()]
+        entries = [Param(unique_name(name), str(value)[:MAX_TAG_LENGTH]) for name, value in flatten(params).items()]
         for start in range(0, len(entries), MAX_BATCH_SIZE):
             self.client.log_batch(self.id, params=entries[start : start + MAX_BATCH_SIZE])
 
@@ -214,6 +215,12 @@ def sanitize_name(name: str) -> str:
     """Replace the characters that MLflow does not accept in a name; letters of any script are accepted."""
     sanitized = "".join(character if character.isalnum() or character in "_-. /" else "_" for character in name)
     return sanitized[:200].replace("..", "._").strip("/")
+
+
+def unique_name(name: str) -> str:
+    """A name that MLflow accepts; two names that differ only in what it does not accept stay two."""
+    sanitized = sanitize_name(name)
+    return name if sanitized == name else f"{sanitized[:190]} {hashlib.sha256(name.encode()).hexdigest()[:8]}"
 
 
 def flatten(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -18,7 +18,7 @@ import polars as pl
 from datasets.errors import FieldError, UnreadableFileError, did_you_mean
 from datasets.schema import MAX_UNKNOWN_NAMES, ColumnSchema
 from datasets.tables import parquet
-from datasets.tables.chunk import Chunk, drop_empty_end, mark_empty_rows, record_fault
+from datasets.tables.chunk import Chunk, drop_empty_end, is_blank, mark_empty_rows, record_fault
 from datasets.tables.delimited import MAX_RECORD_BYTES, DelimitedFile, unnamed
 from datasets.tables.excel import Sheet, read_sheet
 from datasets.tables.ndjson import has_long_number, loads_exactly
@@ -123,8 +123,8 @@ def _fault_nameless(chunk: Chunk, names: Sequence[str]) -> Chunk:
             "该列无表头：请删去其值，或为该列命名",
         )
         for column in nameless
-        if column in chunk.frame.columns and chunk.frame[column].null_count() < chunk.frame.height
-        for i in chunk.frame[column].is_not_null().arg_true().to_list()
+        if column in chunk.frame.columns
+        for i in (~is_blank(chunk.frame[column])).arg_true().to_list()
     ]
     if not nameless:
         return chunk
