@@ -117,17 +117,12 @@ def _find_header(rows: list[list[str | None]]) -> int:
 
 
 def _continues_header(headings: list[str | None], below: list[str | None]) -> bool:
-    """Whether the row below names the parts of merged headings: texts under a heading that spans several columns."""
-    gaps = [index for index in range(1, len(headings)) if headings[index] is None and below[index] is not None]
-    if not gaps or headings[0] is None:
-        return False
-    return all(not _is_number(cell) for cell in below if cell is not None) and any(
-        headings[index] is not None and below[index] is None for index in range(len(headings))
-    )
-
-
-def _is_number(cell: str) -> bool:
-    return bool(cell) and cell.strip().lstrip("+-")[:1].isdigit()
+    """Whether the row below names the parts of merged headings: it is empty but for the columns that they span."""
+    spanned = set()
+    for index in range(1, len(headings)):
+        if headings[index] is None and below[index] is not None and (headings[index - 1] or index - 1 in spanned):
+            spanned |= {index - 1, index}
+    return bool(spanned) and all((below[index] is not None) == (index in spanned) for index in range(len(headings)))
 
 
 def _join_headings(headings: list[str | None], below: list[str | None]) -> list[str | None]:

@@ -81,7 +81,8 @@ def _parse_written(text: pl.Series, format: NumberFormat) -> pl.Series:
         number = number.str.replace(",", ".", literal=True).zip_with(has_comma, number)
     is_plain = number.str.contains(PLAIN).fill_null(False)
     scaled = number.set(~is_plain, None) + exponent
-    return scaled.cast(pl.Float64, strict=False) * sign
+    values = scaled.cast(pl.Float64, strict=False) * sign
+    return values.set(values.is_infinite().fill_null(False), None)
 
 
 def _strip_form(text: pl.Series) -> tuple[pl.Series, pl.Series, pl.Series]:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import csv
+import io
+import random
 import tomllib
 from datetime import date
 
 import polars as pl
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from datasets.errors import DataError, InvalidTableError
 from training.config import ConfigError, parse
@@ -124,3 +129,65 @@ def test_a_drafted_config_describes_each_column_and_is_valid(odd):
     assert [(c.name, c.kind, c.role, c.levels) for c in after.columns] == [
         (c.name, c.kind, c.role, c.levels) for c in before.columns
     ]
+
+
+CELL_WRITERS = (
+    lambda x: f"{x:.2f}",
+    lambda x: f"{x:,.2f}",
+    lambda x: f"{x:.1f}%",
+    lambda x: f"{x:.2f}".replace(".", ","),
+    lambda x: f"￥{x:,.0f}",
+    lambda x: f"{x / 1e4:.3f}万",
+    lambda x: str(int(x)),
+    lambda x: f"({x:.2f})",
+    lambda x: f"20{int(x) % 20 + 10}-0{int(x) % 9 + 1}-1{int(x) % 9}",
+    lambda x: "ABCDEFGH"[int(x) % 8],
+    lambda x: str(int(x) % 2),
+    lambda x: "same",
+    lambda x: f"客户 {x}",
+)
+HEADINGS = st.one_of(
+    st.text(
+        st.characters(exclude_categories=("Cs", "Cc"), exclude_characters="\ufffd"), min_size=1, max_size=12
+    ).filter(lambda text: text.strip(" \u00a0\u3000\ufeff") == text),
+    st.sampled_from(["$", "a: b", "x\ny", "长" * 300, "=1+1", '"q"', "a.b", "# of", "收入（元）"]),
+)
+
+
+@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    headings=st.lists(HEADINGS, min_size=1, max_size=8, unique=True),
+    seed=st.integers(0, 10_000),
+    rows=st.sampled_from([2, 30, 400]),
+    bad_rate=st.sampled_from([0.0, 0.01, 0.3]),
+    encoding=st.sampled_from(["utf-8", "utf-8-sig", "utf-16"]),
+    delimiter=st.sampled_from([",", ";", "\t"]),
+    data=st.data(),
+)
+def test_any_table_is_profiled_or_refused_in_a_sentence(
+    tmp_path, headings, seed, rows, bad_rate, encoding, delimiter, data
+):
+    rng = random.Random(seed)
+    writers = [data.draw(st.sampled_from(CELL_WRITERS)) for _ in headings]
+    marks = ("", "-", "NULL", "#DIV/0!", "无", "inf", " ")
+    out = io.StringIO()
+    table = csv.writer(out, delimiter=delimiter, lineterminator="\n")
+    table.writerow([*headings, "outcome"])
+    for _ in range(rows):
+        cells = [rng.choice(marks) if rng.random() < 0.05 else write(rng.lognormvariate(8, 1)) for write in writers]
+        table.writerow([*cells, "bad" if rng.random() < bad_rate else "good"])
+    path = tmp_path / "loans.txt"
+    path.write_bytes(out.getvalue().encode(encoding, "surrogatepass"))
+    config = UserTableConfig(file=path, target="outcome", positive_labels="bad", negative_labels="good")
+    try:
+        drafted = tomllib.loads(draft_config(config, "credit_limit"))
+    except DataError as error:
+        drafted = None
+        sentence = str(error)
+    if drafted is None:
+        assert sentence.endswith((".", "?"))
+        return
+    again = parse(drafted["table"], UserTableConfig)
+    before, after = read(config), read(again)
+    assert before[1].equals(after[1])
+    assert before[0].columns == after[0].columns
