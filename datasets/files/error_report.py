@@ -22,9 +22,10 @@ def run_reported(
 
     `expected` errors, Ctrl-C and a deliberate exit pass through.
     """
+    deliberate: tuple[type[BaseException], ...] = (KeyboardInterrupt, SystemExit, *expected)
     try:
         command()
-    except (KeyboardInterrupt, SystemExit, *expected):
+    except deliberate:
         raise
     except BaseException as error:  # a panic of polars is no Exception
         print(describe(error, write_report(error, folder)), file=sys.stderr)
@@ -36,11 +37,11 @@ def describe(error: BaseException, report: Path | None) -> str:
     """What happened and what to do, in English and Chinese."""
     reason = " ".join(str(error).split())[:200] or "no message"
     frames = traceback.extract_tb(error.__traceback__)
-    place = f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else ""
+    location = f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else ""
     where = f"The details are in {report}; send that file" if report else "Send this message"
     where_zh = f"详情见 {report}，请将该文件" if report else "请将此信息"
     return (
-        f"The command ended with an error that it does not know: {type(error).__name__}: {reason}{place}. If you gave "
+        f"The command ended with an error that it does not know: {type(error).__name__}: {reason}{location}. If you gave "
         f"it a file, check that file first. {where} to whoever maintains this installation.\n"
         f"命令因未知错误而中止：{type(error).__name__}。若提供了文件，请先检查该文件。{where_zh}发送给系统维护人员。"
     )

@@ -246,5 +246,5 @@ def test_a_special_code_is_reported_with_its_share_and_can_be_corrected():
     table = read("a40_special_codes.csv", columns={"days_overdue": {"direction": 1}})
     assert table.table["days_overdue"].missing_codes == (-9999,)
     assert "-9999 stands in 15.0% of the rows" in table.column_remarks["days_overdue"]
-    kept = read("a40_special_codes.csv", columns={"days_overdue": {"missing_codes": []}})
-    assert kept.frame["days_overdue"].min() == -9999
+    corrected = read("a40_special_codes.csv", columns={"days_overdue": {"missing_codes": []}})
+    assert corrected.frame["days_overdue"].min() == -9999
