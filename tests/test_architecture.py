@@ -61,7 +61,7 @@ LAYERS = {
         ("__main__",),
     ),
     "serving": (
-        ("settings", "core.identifiers", "core.process"),
+        ("settings", "core.alarms", "core.identifiers", "core.process"),
         ("core.db",),
         ("core.http",),
         ("core.security", "core.billing"),

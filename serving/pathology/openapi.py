@@ -18,6 +18,7 @@ from serving.core.http.schema import (
     query_params,
 )
 from serving.pathology import turnaround
+from serving.pathology.dicomweb.openapi import STOW_PROBLEMS, stow_paths
 from serving.pathology.report.routes import FORMATS, ReportQuery
 from serving.pathology.report.signing import report_models
 from serving.pathology.routes import WorklistQuery
@@ -43,6 +44,7 @@ PROBLEMS: dict[str, tuple[str, ...]] = {
     "HEAD /v1/uploads/{id}": UPLOAD_PROBLEMS,
     "PATCH /v1/uploads/{id}": PART_PROBLEMS,
     "DELETE /v1/uploads/{id}": (*UPLOAD_PROBLEMS, "slide_state"),
+    **STOW_PROBLEMS,
     "GET /v1/slides": ("bad_parameter", "unknown_slide", *STORE_PROBLEMS),
     "GET /v1/slides/turnaround": ("bad_parameter", *STORE_PROBLEMS),
     "POST /v1/slides": (
@@ -74,7 +76,7 @@ REPLAYED_HEADER = {
 
 
 def paths(settings: Settings) -> Schema:
-    return _upload_paths(settings) | _slide_paths() | _report_paths(settings) | viewer_paths()
+    return _upload_paths(settings) | stow_paths() | _slide_paths() | _report_paths(settings) | viewer_paths()
 
 
 def _upload_paths(settings: Settings) -> Schema:

@@ -24,6 +24,7 @@ from serving.core.http.validation import FLAG, RequestModel, matching, one_of, p
 from serving.core.identifiers import new_id
 from serving.pathology import turnaround
 from serving.pathology.context import ID_PATTERN, Row, SlideContext, state_problem
+from serving.pathology.dicomweb.stow import StowRoutes
 from serving.pathology.report.render import ReportRenderer, heatmap_file
 from serving.pathology.report.routes import ReportRoutes
 from serving.pathology.report.signing import SigningRoutes
@@ -78,6 +79,7 @@ class PathologyRoutes:
         return {
             **self.tus_routes.routes(),
             **self.tile_routes.routes(),
+            **StowRoutes(self.context).routes(),
             "/v1/slides": {"GET": self.worklist, "POST": self.submit},
             "/v1/slides/turnaround": {"GET": self.turnaround},
             "/v1/slides/{id}": {"GET": self.get_slide},

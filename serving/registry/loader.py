@@ -17,7 +17,7 @@ from typing import Generic, Protocol, TypeVar
 
 from models.bundle import BundleError, VerifiedBundle, read_alias, unverified_product, verify_bundle
 from models.card import BaseCard
-from serving.core.http.problems import describe_alarm_zh
+from serving.core.alarms import describe_alarm_zh
 
 log = logging.getLogger("yuheng.registry")
 

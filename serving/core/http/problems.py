@@ -16,13 +16,6 @@ import orjson
 
 from datasets.errors import FieldError
 
-REASONS_ZH = {  # component -> what an alarm about it means
-    "bundle": "模型包未通过核验，不会启用（已在用的版本继续服务）；请重新发布。",
-    "store": "存储无法写入记录，期间不作答复；请检查磁盘或数据库。",
-    "log": "审计日志并非本服务所写，或与已签署的检查点不衔接：存储可能被改动；请运行 python -m serving audit verify。",
-    "counts": "计数暂未写入存储，已保留待重试。",
-    "loop": "后台循环曾意外终止，已重新启动；请查看日志。",
-}
 PROBLEM_MEDIA_TYPE = "application/problem+json"
 
 
@@ -51,6 +44,11 @@ PROBLEM_TYPES: dict[str, ProblemType] = {
         "{found}. Each name stands once in its object; JSON has no NaN and no infinity: leave a missing value out, or "
         "send null.",
         "{found}。同一对象中每个名称只能出现一次；JSON 没有 NaN 和无穷大：缺失的值请省略或写 null。",
+    ),
+    "malformed_multipart": ProblemType(
+        400, "The request cannot be read as multipart/related", "请求无法按 multipart/related 读取",
+        "{found}; {needed} is needed. Nothing of the request was stored.",
+        "{found}；需要 {needed}。本次请求未存储任何内容。",
     ),
     "bad_header": ProblemType(
         400, "A header cannot be used", "请求头不可用",
@@ -391,8 +389,3 @@ def field_error_to_json(field_error: FieldError) -> dict[str, Any]:
         "needed": field_error.expected,
         "needed_zh": field_error.expected_zh,
     }
-
-
-def describe_alarm_zh(component: str, reason: str) -> str:
-    """An alarm in Chinese, with its English reason."""
-    return f"{REASONS_ZH[component]}原文：{reason}"

@@ -41,8 +41,12 @@ def add_auth_responses(operation: Schema, required: bool) -> None:
     """Add the responses to callers without a token or the role; `required`: whether tokens are required at all."""
     responses = operation["responses"]
     for status, response in _problem_responses(AUTH_PROBLEMS).items():
-        if status in responses:
-            existing_types = responses[status]["content"][PROBLEM_MEDIA_TYPE]["schema"]["properties"]["type"]["enum"]
+        content = responses[status]["content"] if status in responses else {}
+        if content and PROBLEM_MEDIA_TYPE not in content:  # another answer of this status
+            description = f"{responses[status]['description']}; {response['description']}"
+            response = {"description": description, "content": content | response["content"]}
+        elif content:
+            existing_types = content[PROBLEM_MEDIA_TYPE]["schema"]["properties"]["type"]["enum"]
             kinds = [name.rpartition("/")[2] for name in existing_types]
             response = _problem_responses(
                 [*kinds, *(kind for kind in AUTH_PROBLEMS if PROBLEM_TYPES[kind].status == int(status))]

@@ -74,6 +74,8 @@ PERMISSIONS: dict[str, frozenset[str]] = {
     "DELETE /v1/uploads/{id}": CLINIC,
     "OPTIONS /v1/uploads": PUBLIC,  # capabilities of the tus protocol
     "OPTIONS /v1/uploads/{id}": PUBLIC,
+    "POST /v1/dicomweb/studies": CLINIC,
+    "POST /v1/dicomweb/studies/{study}": CLINIC,
     "GET /v1/models": ANY_ROLE,
     "GET /v1/versions": MODEL_ROLES,
     "GET /v1/models/{name}/versions": MODEL_ROLES,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
-from serving.core.http.problems import describe_alarm_zh
+from serving.core.alarms import describe_alarm_zh
 from serving.decisions.service import DecisionService
 
 Row = dict[str, Any]

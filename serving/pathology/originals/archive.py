@@ -21,6 +21,7 @@ from serving.pathology.upload.metadata import is_safe_path
 
 SIGNATURES = (b"PK\x03\x04", b"PK\x05\x06")  # of an archive's first file; of an archive without files
 METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # the others need memory without a bound, or are no ZIP's own
+METHOD_NAMES = {9: "Deflate64", 12: "BZIP2", 14: "LZMA", 93: "Zstandard", 95: "XZ", 98: "PPMd"}
 END_RECORD, END_LOCATOR, END_RECORD_64 = b"PK\x05\x06", b"PK\x06\x07", b"PK\x06\x06"
 END_BYTES = 22 + 20 + 65_535  # the end record, before it the locator, behind it a comment
 MAX_RATIO = 100  # unpacked over packed bytes; pixels are compressed already
@@ -97,7 +98,7 @@ def _entry_issues(
         if entry.flag_bits & 1:
             yield slide_issue("archive", what=label, actual="encrypted", expected="an archive without a password")
         elif entry.compress_type not in METHODS:
-            method = zipfile.compressor_names.get(entry.compress_type, str(entry.compress_type))
+            method = METHOD_NAMES.get(entry.compress_type, f"method {entry.compress_type}")
             yield slide_issue("archive", what=label, actual=f"packed by {method}", expected="Deflate or no packing")
 
 

@@ -108,7 +108,8 @@ class UploadIntake:
             assert slide is not None, "the store holds an upload's slide"
             if slide["state"] != "uploading":
                 return state_problem(slide["state"], "verifying")
-            add_form(connection, slide["id"], form, sha256 or slide["sha256"])
+            notes = [*slide["notes"], *_accession_notes(slide["accession"], form.request["accession"])]
+            add_form(connection, slide["id"], form, sha256 or slide["sha256"], notes=notes)
             if row["path"] is None:
                 upload_store.set_upload(connection, row["id"], sha256=sha256)
             content = groups.find_content(connection, slide["id"], quiet_since)
@@ -257,9 +258,10 @@ def utc_before(seconds: float) -> str:
     return f"{moment.replace(tzinfo=None).isoformat(timespec='milliseconds')}Z"
 
 
-def add_form(connection: sa.Connection, slide_id: str, form: RequestForm, sha256: str | None) -> None:
-    """Record the request form of a slide that exists."""
-    slide_store.add_event(connection, slide_id, {"code": "request_form"}, **form.columns(), sha256=sha256)
+def add_form(connection: sa.Connection, slide_id: str, form: RequestForm, sha256: str | None, **columns: Any) -> None:
+    """Record the request form of a slide that exists, and other columns with it."""
+    columns |= form.columns() | {"sha256": sha256}
+    slide_store.add_event(connection, slide_id, {"code": "request_form"}, **columns)
     add_mpp_event(connection, slide_id, form)
 
 
@@ -322,6 +324,19 @@ def _advance(connection: sa.Connection, slide: Row, sha256: str) -> ProblemError
         return str(same_accession[0])
     slide_store.transition(connection, slide_id, "verifying", notes=[*slide["notes"], *duplicate_notes(duplicates)])
     return slide_id
+
+
+def _accession_notes(in_file: str | None, in_form: str) -> list[dict[str, str]]:
+    """A note that the slide's DICOM files name another accession number than its form, as one may be a mistake."""
+    if in_file in (None, in_form):
+        return []
+    return [
+        {
+            "code": "accession_differs",
+            "en": f"The DICOM files name the accession number {in_file}, the form {in_form}. Check whose slide it is.",
+            "zh": f"DICOM 文件中的病理号为 {in_file}，申请单为 {in_form}。请核对切片归属。",
+        }
+    ]
 
 
 def duplicate_notes(duplicates: list[Row]) -> list[dict[str, str]]:

@@ -26,7 +26,7 @@ def tiff(tmp_path_factory) -> bytes:
 @pytest.fixture(scope="module")
 def series(tmp_path_factory) -> dict[str, bytes]:
     """File name -> content of the instances of a DICOM series."""
-    slide = simulate_slide(seed=5, label="NILM", columns=4, rows=4)
+    slide = simulate_slide(seed=5, label="NILM", columns=8, rows=6)
     first = writers.write_dicom(tmp_path_factory.mktemp("dicom") / "series", slide)
     return {path.name: path.read_bytes() for path in sorted(first.parent.iterdir())}
 

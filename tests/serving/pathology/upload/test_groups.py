@@ -23,7 +23,7 @@ FILES = {"a/Slidedat.ini": b"[GENERAL]", "a/Data0000.dat": bytes(5_000), "a.mrxs
 
 @pytest.fixture(scope="module")
 def series(tmp_path_factory) -> dict[str, bytes]:
-    slide = simulate_slide(seed=5, label="NILM", columns=4, rows=4)
+    slide = simulate_slide(seed=5, label="NILM", columns=8, rows=6)
     first = writers.write_dicom(tmp_path_factory.mktemp("dicom") / "series", slide)
     return {f"series/{path.name}": path.read_bytes() for path in sorted(first.parent.iterdir())}
 

@@ -1,0 +1,1 @@
+"""DICOMweb: scanners store their slides by STOW-RS."""
