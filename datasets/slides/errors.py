@@ -120,6 +120,31 @@ ISSUE_TEMPLATES: dict[str, tuple[str, str, tuple[str, str]]] = {
         "这是 {actual} 图像，可能显示患者姓名；应为切片的 VOLUME 图像",
         ("Send the VOLUME instances of the series.", "请上传该序列的 VOLUME 实例。"),
     ),
+    "concatenation": (
+        "of the {total} parts of a concatenation only {actual} is there; expected all parts",
+        "该拼接图像（concatenation）共 {total} 部分，只收到第 {actual} 部分；应为全部",
+        ("Send all instances of the series together.", "请将该序列的全部实例一并上传。"),
+    ),
+    "optical_paths": (
+        "it has {count} optical paths ({actual}); expected one, or exactly one in bright field",
+        "含 {count} 条光路（{actual}）；应只有一条，或其中恰有一条为明场",
+        ("Export the bright-field path alone.", "请只导出明场光路。"),
+    ),
+    "illumination": (
+        "its optical path has {actual}; expected bright field",
+        "光路照明方式为 {actual}；应为明场",
+        ("Send a bright-field scan of the slide.", "请上传该切片的明场扫描。"),
+    ),
+    "two_images": (
+        "it holds two images that are no levels of one pyramid, {actual} pixels; expected one image and its levels",
+        "含两幅不属于同一金字塔的图像（{actual} 像素）；应为一幅图像及其各级",
+        ("Send each image as a slide of its own.", "请将每幅图像作为单独的切片上传。"),
+    ),
+    "burned_in": (
+        "{actual} says that its pixels show text or the label, which cannot be removed; expected tissue alone",
+        "{actual} 表明像素中含文字或标签，无法去除；应只含组织",
+        ("Export the image without label or text.", "请导出不含标签与文字的图像。"),
+    ),
     "label_inside": (
         "the label and macro pictures of {actual} cannot be taken out here; expected {expected}",
         "此处无法去除 {actual} 文件中的标签与宏观图；应为 {expected}",

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 Pixels = NDArray[np.uint8]  # (height, width, 3) RGB
 WHITE = (255, 255, 255)
 # formats whose size the static check knows; the others crop or join their images
-EXACT_SIZE_FORMATS = ("dicom", "kfb")
+EXACT_SIZE_FORMATS = ("kfb",)
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,6 +200,8 @@ def _undecodable_error(checked: CheckedSlide, error: BaseException) -> SlideErro
 def _opener(checked: CheckedSlide) -> Callable[[CheckedSlide, SlideLimits], Slide]:
     if checked.format in ("png", "jpeg"):
         return _open_flat
+    if checked.format == "dicom":
+        return _open_dicom
     return _open_tiff if checked.format in PLAIN_FORMATS else _open_pyramid
 
 
@@ -274,16 +276,33 @@ def _open_tiff(checked: CheckedSlide, limits: SlideLimits) -> Slide:
     return Slide(metadata, read, image.close, limits)
 
 
+def _open_dicom(checked: CheckedSlide, limits: SlideLimits) -> Slide:
+    """DICOM with all its codecs, colours, concatenations and optical paths, of which OpenSlide reads some."""
+    from datasets.slides.decoding.dicom import DicomImage
+
+    image = DicomImage(checked, limits)
+
+    def read(x: int, y: int, size: Size, level: int) -> Pixels:
+        try:
+            return image.read(x, y, size, level)
+        except Exception as error:  # see open_slide
+            raise _undecodable_error(checked, error) from error
+
+    levels = tuple(
+        Level(*level.size, downsample) for level, downsample in zip(image.levels, image.downsamples, strict=True)
+    )
+    metadata = SlideMetadata(
+        checked.format, levels, stated=checked.mpp, scales=checked.scales, icc=image.has_icc_profile
+    )
+    return Slide(metadata, read, image.close, limits)
+
+
 def _isolated_path(checked: CheckedSlide) -> tuple[str, tempfile.TemporaryDirectory[str] | None]:
     """A folder with links to the checked files only, for formats that read other files of their folder."""
-    if checked.format not in ("dicom", "mirax"):
+    if checked.format != "mirax":
         return str(checked.path), None
     folder = tempfile.TemporaryDirectory(prefix="slide-")
     directory = Path(folder.name)
-    if checked.format == "dicom":
-        for index, path in enumerate(checked.files):
-            os.symlink(path, directory / f"{index}.dcm")
-        return str(directory / "0.dcm"), folder
     (directory / "slide").mkdir()
     os.symlink(checked.path, directory / "slide.mrxs")
     for path in checked.files[1:]:

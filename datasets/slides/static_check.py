@@ -12,7 +12,9 @@ from pathlib import Path
 
 from datasets.slides.byte_source import ByteSource, CheckAbortedError, CheckedSlide, open_source
 from datasets.slides.errors import SlideError, slide_issue
-from datasets.slides.formats import dicom, flat, kfb, mrxs, tiff, tiff_check
+from datasets.slides.formats import flat, kfb, mrxs, tiff, tiff_check
+from datasets.slides.formats.dicom import series
+from datasets.slides.formats.dicom.instance import is_dicom
 from datasets.slides.limits import SLIDE_LIMITS, SlideLimits
 from datasets.slides.scale import ScaleStatement
 
@@ -21,7 +23,7 @@ Checker = Callable[[ByteSource, SlideLimits], CheckedSlide | None]
 # format, test of its first 132 bytes, checker
 FORMATS: tuple[tuple[str, Callable[[bytes], bool], Checker], ...] = (
     ("tiff", tiff.is_tiff, tiff_check.check_tiff),
-    ("dicom", dicom.is_dicom, dicom.check_dicom),
+    ("dicom", is_dicom, series.check_dicom),
     ("kfb", kfb.is_kfb, kfb.check_kfb),
     ("png", lambda head: head.startswith(flat.PNG_SIGNATURE), flat.check_png),
     ("jpeg", lambda head: head.startswith(flat.JPEG_SIGNATURE), flat.check_jpeg),

@@ -20,7 +20,7 @@ from typing import NamedTuple
 import numpy as np
 
 from datasets.errors import DataError
-from datasets.slides.formats.dicom import WSI_SOP_CLASS
+from datasets.slides.formats.dicom.tags import WSI_SOP_CLASS
 from datasets.slides.simulate.cell_types import CLASSES
 from datasets.slides.simulate.fields import encode_jpeg
 from datasets.slides.simulate.pyramid import SIMULATED, Pyramid, tile_count, write_tiff

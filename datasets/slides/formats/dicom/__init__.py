@@ -1,0 +1,1 @@
+"""DICOM whole slide microscopy images: elements, instances, series, frames and their pixels."""
