@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from datasets.slides.byte_source import CheckedSlide, Size
 from datasets.slides.decoding.dicom_frames import decode_frame
 from datasets.slides.formats.dicom import tags
-from datasets.slides.formats.dicom.instance import items
+from datasets.slides.formats.dicom.instance import items, name_syntax
 from datasets.slides.formats.dicom.series import read_levels
 from datasets.slides.limits import SlideLimits
 
@@ -68,9 +68,14 @@ class DicomImage:
             self._cache.move_to_end(key)
             return self._cache[key]
         instance, number = self.levels[level].locate(frame)
-        descriptor = self._descriptors[instance.path]
-        data = b"".join(os.pread(descriptor, length, offset) for offset, length in instance.frame_ranges(number))
-        pixels = decode_frame(instance, data)
+        offset, length = instance.frame_range(number)
+        data = os.pread(self._descriptors[instance.path], length, offset)
+        try:
+            pixels = decode_frame(instance, data)
+        except MemoryError:
+            raise
+        except Exception as error:  # a codec may raise anything
+            raise ValueError(f"frame {number + 1:,} is no {name_syntax(instance.syntax)} ({error})") from error
         self._cache[key] = pixels
         self._cached_bytes += pixels.nbytes
         while self._cached_bytes > CACHE_BYTES and len(self._cache) > 1:

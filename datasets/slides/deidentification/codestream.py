@@ -25,21 +25,38 @@ RESTARTS = {*range(0xD0, 0xD8)}
 # JFIF 1.1 without a density or thumbnail: a decoder takes three unnamed channels for YCbCr where it stands.
 JFIF = b"\xff\xe0\0\x10JFIF\0\1\1\0\0\1\0\1\0\0"
 SCAN_MARKER = re.compile(rb"\xff[^\0\xd0-\xd7]")  # within a scan: neither a stuffed byte nor a restart
+LS_FRAME, LS_PRESET = 0xF7, 0xF8  # of JPEG-LS (ITU-T T.87), which stuffs a bit after ff, not a byte
+LS_SCAN_MARKER = re.compile(rb"\xff[\x80-\xcf\xd8-\xff]")
 
 MAIN_END, DATA, J2K_COMMENT, TILE_LENGTHS = 0xFF90, 0xFF93, 0xFF64, 0xFF55
-# CAP, PRF, SIZ, COD, COC, TLM, PLM, PLT, QCD, QCC, RGN, POC, PPM, PPT, CRG (ITU-T T.800, A.2)
-J2K_SEGMENTS = {0xFF50, 0xFF56, 0xFF51, 0xFF52, 0xFF53, TILE_LENGTHS, 0xFF57, 0xFF58, 0xFF5C, 0xFF5D, 0xFF5E, 0xFF5F}
+# CAP, PRF, CPF, SIZ, COD, COC, TLM, PLM, PLT, QCD, QCC, RGN, POC, PPM, PPT, CRG (ITU-T T.800, A.2; T.814)
+J2K_SEGMENTS = {
+    0xFF50,
+    0xFF56,
+    0xFF59,
+    0xFF51,
+    0xFF52,
+    0xFF53,
+    TILE_LENGTHS,
+    0xFF57,
+    0xFF58,
+    0xFF5C,
+    0xFF5D,
+    0xFF5E,
+    0xFF5F,
+}
 J2K_SEGMENTS |= {0xFF60, 0xFF61, 0xFF63, J2K_COMMENT}
 
 
 def clean_jpeg(read: Read, length: int) -> Iterator[bytes]:
-    """The stream in blocks; it may be JPEG tables alone. A missing end mark is left missing."""
+    """The stream in blocks; it may be JPEG tables alone, or JPEG-LS. A missing end mark is left missing."""
     if read(0, 2) != b"\xff\xd8":
         raise _malformed("the start of a JPEG stream", read(0, 2).hex(" "), "ff d8")
     segments, position, is_scan = _copy_segments(read, 2, length)
     yield b"\xff\xd8" + segments
+    scan_marker = LS_SCAN_MARKER if _is_jpeg_ls(segments) else SCAN_MARKER
     while is_scan:
-        position = yield from _copy_scan(read, position, length)
+        position = yield from _copy_scan(read, position, length, scan_marker)
         segments, position, is_scan = _copy_segments(read, position, length)
         yield segments
 
@@ -79,6 +96,13 @@ def _copy_segments(read: Read, position: int, length: int) -> tuple[bytes, int, 
     return segments, position, False
 
 
+def _is_jpeg_ls(segments: bytes) -> bool:
+    position = 0
+    while position < len(segments) and segments[position + 1] not in (JPEG_END, LS_FRAME):
+        position += 2 + int.from_bytes(segments[position + 2 : position + 4])
+    return segments[position + 1 : position + 2] == bytes([LS_FRAME])
+
+
 def _clean_segment(marker: int, segment: bytes) -> bytes:
     body = segment[4:]
     if marker == ADOBE and body.startswith(b"Adobe") and len(body) >= 12:  # its last byte selects the colour transform
@@ -87,7 +111,7 @@ def _clean_segment(marker: int, segment: bytes) -> bytes:
         return JFIF
     if marker in DROPPED:
         return b""
-    if marker not in {*FRAMES, HUFFMAN, QUANTIZATION, RESTART_INTERVAL, LINE_COUNT, JPEG_SCAN}:
+    if marker not in {*FRAMES, HUFFMAN, QUANTIZATION, RESTART_INTERVAL, LINE_COUNT, JPEG_SCAN, LS_FRAME, LS_PRESET}:
         raise _malformed("a JPEG marker", f"ff {marker:02x}", "a baseline or progressive stream")
     if not _is_complete(marker, body):
         raise _malformed(f"JPEG segment ff {marker:02x}", f"{len(body)} bytes", "as many as its contents need")
@@ -96,12 +120,14 @@ def _clean_segment(marker: int, segment: bytes) -> bytes:
 
 def _is_complete(marker: int, body: bytes) -> bool:
     """Whether a segment has exactly the bytes that its contents need, so that nothing stands behind them."""
-    if marker in FRAMES:
+    if marker in FRAMES or marker == LS_FRAME:
         return len(body) >= 6 and len(body) == 6 + 3 * body[5]
     if marker == JPEG_SCAN:
         return len(body) >= 1 and len(body) == 4 + 2 * body[0]
     if marker in (RESTART_INTERVAL, LINE_COUNT):
         return len(body) == 2
+    if marker == LS_PRESET:  # thresholds; mapping tables are not used
+        return len(body) == 11 and body[0] == 1
     position = 0
     while position < len(body):
         if marker == QUANTIZATION:
@@ -111,11 +137,11 @@ def _is_complete(marker: int, body: bytes) -> bool:
     return position == len(body)
 
 
-def _copy_scan(read: Read, position: int, length: int) -> Generator[bytes, None, int]:
+def _copy_scan(read: Read, position: int, length: int, scan_marker: re.Pattern[bytes]) -> Generator[bytes, None, int]:
     """The entropy-coded data from `position`; returns where it ends."""
     while position < length:
         block = read(position, min(BLOCK_BYTES, length - position))
-        match = SCAN_MARKER.search(block)
+        match = scan_marker.search(block)
         if match is not None:
             yield block[: match.start()]
             return position + match.start()

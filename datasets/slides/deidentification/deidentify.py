@@ -13,8 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from datasets.slides.byte_source import CheckAbortedError
-from datasets.slides.deidentification import dicom, flat, kfb, mirax
+from datasets.slides.deidentification import flat, kfb, mirax
 from datasets.slides.deidentification.container import Container
+from datasets.slides.deidentification.dicom import clean as dicom_clean
+from datasets.slides.deidentification.dicom import texts as dicom_texts
 from datasets.slides.deidentification.proof.prove import Proof, prove_copy
 from datasets.slides.deidentification.tiff.clean import PLANS, clean_tiff, tile_ranges
 from datasets.slides.deidentification.tiff.texts import MEASURES, VOCABULARY, iter_texts
@@ -25,7 +27,7 @@ from datasets.slides.static_check import check_slide
 # by the format that check_slide states
 CONTAINERS: dict[str, Container] = {
     **dict.fromkeys(PLANS, Container(clean_tiff, iter_texts, tile_ranges, VOCABULARY, MEASURES)),
-    "dicom": Container(dicom.clean_dicom, dicom.iter_texts, dicom.tile_ranges),
+    "dicom": Container(dicom_clean.clean_dicom, dicom_texts.iter_texts, dicom_clean.tile_ranges, dicom_texts.WORDS),
     "kfb": Container(kfb.clean_kfb, kfb.iter_texts, kfb.tile_ranges, kfb.WORDS),
     "mirax": Container(mirax.clean_mirax, mirax.iter_texts, mirax.tile_ranges, mirax.WORDS),
     "png": Container(flat.clean_png, flat.iter_png_texts, flat.png_tile_ranges, frozenset()),

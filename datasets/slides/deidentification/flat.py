@@ -9,7 +9,7 @@ from pathlib import Path
 from datasets.slides.byte_source import ByteSource, CheckAbortedError, CheckedSlide, open_source
 from datasets.slides.deidentification.codestream import clean_jpeg
 from datasets.slides.deidentification.container import Text, TileRange, copy_name
-from datasets.slides.deidentification.tiff.icc import clean_icc_profile
+from datasets.slides.deidentification.icc import clean_icc_profile
 from datasets.slides.errors import slide_issue
 from datasets.slides.limits import SlideLimits
 

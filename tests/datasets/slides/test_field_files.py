@@ -81,3 +81,35 @@ def test_tiles_of_an_oblong_scan_show_square_pixels():
         region = Image.fromarray(slide.read(int(x), int(y), (224, 448)))
         expected = np.asarray(region.resize((224, 224), Image.Resampling.BICUBIC))
         np.testing.assert_allclose(tiles[0].astype(int), expected.astype(int), atol=3)
+
+
+@pytest.mark.parametrize(
+    ("name", "secrets"),
+    [
+        ("b05_label_text_in_volume", (b"Zhang San", b"1961-03-04", b"LAB-7788", b"330281196103")),
+        ("b07_name_as_unknown", (b"Zhang^San", b"Zhang San")),
+    ],
+)
+def test_the_copy_of_a_reported_dicom_names_nobody(tmp_path, name, secrets):
+    path = FOLDER / name / f"{name}.dcm"
+    original = path.read_bytes()
+    copy = deidentify_slide(path, tmp_path, key=bytes(32)).path
+    assert all(secret in original for secret in secrets)
+    assert not [secret for secret in secrets if secret in copy.read_bytes()]
+    with open_slide(path) as slide, open_slide(copy) as copied:
+        np.testing.assert_array_equal(middle(copied), middle(slide))
+        assert copied.metadata.mpp == (0.5, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("name", "code", "words"),
+    [
+        ("b20_first_of_two", "concatenation", "of the 2 parts of a concatenation only 1 is there"),
+        ("b21_two_optical_paths", "optical_paths", "it has 2 optical paths"),
+        ("b22_jpeg_ls", "undecodable", "frame 1 is no JPEG-LS Lossless Image Compression"),
+    ],
+)
+def test_a_reported_dicom_that_is_not_read_says_why(tmp_path, name, code, words):
+    with pytest.raises(SlideError, match=words) as refused:
+        deidentify_slide(FOLDER / name / f"{name}.dcm", tmp_path, key=bytes(32))
+    assert refused.value.codes == (code,)

@@ -77,7 +77,7 @@ def derive_words(texts: Iterable[bytes], known: Iterable[str], vocabulary: froze
 def is_identifying(phrase: str, vocabulary: frozenset[str]) -> bool:
     """Whether any token of a phrase may identify somebody: no number, and no word of the vocabulary."""
     if _NUMBER.fullmatch(phrase) or _UID.fullmatch(phrase):
-        return _is_identifying_number(phrase)
+        return phrase not in vocabulary and _is_identifying_number(phrase)
     return any(_is_identifying_token(token, vocabulary) for token in _TOKENS.findall(phrase)) or _is_code(phrase)
 
 
@@ -87,14 +87,14 @@ def unknown_words(text: str, vocabulary: frozenset[str]) -> list[str]:
     unknown: list[str] = []
     for joined in re.findall(r"[^\s|;=\\,\"'<>()\[\]]+", text):
         if _NUMBER.fullmatch(joined) or _UID.fullmatch(joined):
-            if _is_identifying_number(joined) and not joined.startswith("2.25."):
+            if joined not in vocabulary and _is_identifying_number(joined) and not joined.startswith("2.25."):
                 unknown.append(joined)
             continue
         if _PSEUDONYM.fullmatch(joined):
             continue
         for token in _TOKENS.findall(joined):
             if token.isdigit():
-                unknown += [token] if _is_long_number(token) else []
+                unknown += [token] if _is_long_number(token) and token not in vocabulary else []
             elif _stem(token) not in vocabulary and token.casefold() not in vocabulary and not _is_measure(token):
                 unknown.append(token)
     return unknown
@@ -206,7 +206,7 @@ def _ideographs(text: str) -> Iterator[str]:
 def _is_identifying_token(token: str, vocabulary: frozenset[str]) -> bool:
     stem = _stem(token)
     if token.isdigit():
-        return _is_long_number(token)
+        return token not in vocabulary and _is_long_number(token)
     if not token.isascii():
         return len(token) >= 2
     return len(token) >= 4 and not _is_measure(token) and not any(stem in word for word in vocabulary)

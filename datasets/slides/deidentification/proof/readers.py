@@ -28,6 +28,10 @@ PILLOW_NUMBERS = {
 }
 
 
+# of DICOM: bytes of the file's version, colour profile, offsets of frames, pixels
+NO_TEXTS = {0x0002_0001, 0x0028_2000, 0x7FE0_0001, 0x7FE0_0002, 0x7FE0_0010}
+
+
 @dataclass(slots=True)
 class Inspection:
     """What one reader shows. texts: (where, text). pictures: names of pictures beside the tissue."""
@@ -67,7 +71,8 @@ def inspect_files(arguments: dict[str, Any]) -> dict[str, Any]:
     """The same within the sandbox. path: the file to open; files: all files of the slide."""
     readers = READERS.get(arguments["format"], (read_openslide, read_tifffile))
     files = [Path(file) for file in arguments["files"]]
-    return {"inspections": [asdict(read(Path(arguments["path"]), files)) for read in readers]}
+    inspections = (read(Path(arguments["path"]), files) for read in readers)
+    return {"inspections": [asdict(each) for each in inspections if each is not None]}
 
 
 def read_openslide(path: Path, files: list[Path]) -> Inspection:
@@ -126,12 +131,22 @@ def read_pydicom(path: Path, files: list[Path]) -> Inspection:
     return inspection
 
 
+def read_dicom_by_openslide(path: Path, files: list[Path]) -> Inspection | None:
+    """None for codecs and colours that OpenSlide does not read; pydicom shows these."""
+    import openslide
+
+    try:
+        return read_openslide(path, files)
+    except openslide.OpenSlideError:
+        return None
+
+
 def _elements(dataset: Dataset) -> Iterator[DataElement]:
     for element in dataset:
         if element.VR == "SQ":
             for item in element.value:
                 yield from _elements(item)
-        elif element.tag != 0x7FE00010:
+        elif element.tag not in NO_TEXTS:
             yield element
 
 
@@ -175,8 +190,8 @@ def read_kfbslide(path: Path, files: list[Path]) -> Inspection:
     return inspection
 
 
-READERS: dict[str, tuple[Callable[[Path, list[Path]], Inspection], ...]] = {
-    "dicom": (read_pydicom, read_openslide),
+READERS: dict[str, tuple[Callable[[Path, list[Path]], Inspection | None], ...]] = {
+    "dicom": (read_pydicom, read_dicom_by_openslide),
     "mirax": (read_openslide,),
     "png": (read_pillow,),
     "jpeg": (read_pillow,),

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from datasets.slides.byte_source import ByteSource, CheckAbortedError
 from datasets.slides.deidentification.codestream import clean_jpeg
-from datasets.slides.deidentification.tiff.icc import clean_icc_profile
+from datasets.slides.deidentification.icc import clean_icc_profile
 from datasets.slides.errors import slide_issue
 from datasets.slides.formats.tiff_directories import (
     BITS,

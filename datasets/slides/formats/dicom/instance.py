@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import struct
 from array import array
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -56,9 +55,7 @@ class FramePositions:
 
 @dataclass(slots=True)
 class DicomInstance:
-    """fragments: (offset, length) of the stored pixels, one of native pixels. first_fragments: of each frame, if some
-    frame has several. frame_groups: where the items of the frames begin, if there are any.
-    """
+    """fragments: of the stored pixels, one for each frame; one alone of native pixels."""
 
     path: Path
     syntax: str
@@ -68,7 +65,6 @@ class DicomInstance:
     has_pixels: bool = False
     fragment_offsets: array[int] = field(default_factory=lambda: array("Q"))
     fragment_lengths: array[int] = field(default_factory=lambda: array("Q"))
-    first_fragments: array[int] | None = None
 
     @property
     def image_flavour(self) -> str:
@@ -116,15 +112,11 @@ class DicomInstance:
         samples = 2 if self.photometric == "YBR_FULL_422" else self.samples
         return width * height * samples * ((self.bits[0] + 7) // 8)
 
-    def frame_ranges(self, frame: int) -> Iterator[tuple[int, int]]:
-        """(offset, length) of the bytes of a frame: its fragments, or its place in native pixels."""
+    def frame_range(self, frame: int) -> tuple[int, int]:
+        """(offset, length) of the bytes of a frame: its fragment, or its place in native pixels."""
         if self.is_native:
-            yield self.fragment_offsets[0] + frame * self.frame_bytes, self.frame_bytes
-            return
-        starts = self.first_fragments
-        first, last = (frame, frame + 1) if starts is None else (starts[frame], starts[frame + 1])
-        for index in range(first, last):
-            yield self.fragment_offsets[index], self.fragment_lengths[index]
+            return self.fragment_offsets[0] + frame * self.frame_bytes, self.frame_bytes
+        return self.fragment_offsets[frame], self.fragment_lengths[frame]
 
 
 def text(dataset: Dataset, tag: int) -> str:
@@ -191,10 +183,9 @@ def read_instance(source: ByteSource, limits: SlideLimits) -> DicomInstance:
         raise CheckAbortedError(slide_issue("packing", actual=name_syntax(syntax), expected=expected))
     cursor = Cursor(source, offset, syntax != tags.IMPLICIT, limits)
     instance = DicomInstance(source.path, syntax, {}, FramePositions(), offset)
-    offset_table = b""
     for element in cursor.elements(source.size):
         if element.tag == PIXEL_DATA:
-            offset_table = _read_pixel_data(cursor, element, instance)
+            _read_pixel_data(cursor, element, instance)
             break
         if element.tag == tags.FRAME_GROUPS and cursor.is_sequence(element):
             for end in cursor.items(element):
@@ -203,8 +194,6 @@ def read_instance(source: ByteSource, limits: SlideLimits) -> DicomInstance:
             instance.header[element.tag] = read_value(cursor, element, tags.HEADER[element.tag])
     if not instance.has_pixels:
         source.add_issue("no_pixels", what="the DICOM instance")
-    elif not instance.is_native:
-        _assign_fragments(source, instance, offset_table)
     return instance
 
 
@@ -229,41 +218,18 @@ def name_syntax(syntax: str) -> str:
     return NEW_SYNTAXES.get(syntax) or UID(syntax, 0).name
 
 
-def _read_pixel_data(cursor: Cursor, element: Element, instance: DicomInstance) -> bytes:
-    """Note where the pixels lie; return the table of the offsets of frames, which may be empty."""
+def _read_pixel_data(cursor: Cursor, element: Element, instance: DicomInstance) -> None:
+    """Note where the pixels lie."""
     instance.has_pixels = True
     if instance.is_native != (element.length != UNDEFINED):
         actual = "encapsulated" if element.length == UNDEFINED else "not encapsulated"
         raise CheckAbortedError(
             slide_issue("malformed", what="the pixel data", actual=actual, expected=name_syntax(instance.syntax))
         )
-    if element.length != UNDEFINED:
-        instance.fragment_offsets.append(element.offset)
-        instance.fragment_lengths.append(element.length)
-        return b""
-    table: tuple[int, int] | None = None
-    for offset, length in cursor.fragments(element):
-        if table is None:
-            table = offset, length
-            continue
+    fragments = iter([(element.offset, element.length)])
+    if not instance.is_native:
+        fragments = cursor.fragments(element)
+        next(fragments, None)  # the table of offsets, which the fragments themselves tell
+    for offset, length in fragments:
         instance.fragment_offsets.append(offset)
         instance.fragment_lengths.append(length)
-    return cursor.source.read(*table, "the offset table") if table and table[1] <= cursor.limits.text_bytes else b""
-
-
-def _assign_fragments(source: ByteSource, instance: DicomInstance, offset_table: bytes) -> None:
-    """Say which fragments make up a frame, where they are more than the frames."""
-    frames, count = instance.frames, len(instance.fragment_offsets)
-    if count <= frames:
-        return
-    if frames == 1:
-        instance.first_fragments = array("Q", (0, count))
-        return
-    starts = memoryview(offset_table[: len(offset_table) // 4 * 4]).cast("I").tolist()
-    base = instance.fragment_offsets[0] - 8
-    fragments = {offset - 8 - base: index for index, offset in enumerate(instance.fragment_offsets)}
-    indices = [fragments.get(start, -1) for start in starts]
-    if len(indices) != frames or indices[0] != 0 or sorted(set(indices)) != indices:
-        source.add_issue("tile_table", what="the pixels", actual=count, expected=frames)
-        return
-    instance.first_fragments = array("Q", (*indices, count))

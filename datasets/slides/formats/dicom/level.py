@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from datasets.slides.byte_source import ByteSource, CheckAbortedError, Size
 from datasets.slides.errors import slide_issue
 from datasets.slides.formats.dicom import tags
+from datasets.slides.formats.dicom.codes import CODES
 from datasets.slides.formats.dicom.elements import Dataset
 from datasets.slides.formats.dicom.instance import DicomInstance, decimal, first_item, integer, items, text
 from datasets.slides.limits import SlideLimits
@@ -153,10 +154,7 @@ def _illumination(optical_path: Dataset) -> str:
 
 def _name_illumination(code: str) -> str:
     """The standard's name of a code, never the text of the file."""
-    from pydicom.sr.codedict import codes
-
-    names: dict[str, str] = {concept.value: concept.meaning for concept in codes.CID8123.concepts.values()}
-    return names.get(code, "an illumination of another code" if code else "an unstated illumination")
+    return CODES.get(("DCM", code), "an illumination of another code" if code else "an unstated illumination")
 
 
 def _plane_spacing(instance: DicomInstance) -> float | None:

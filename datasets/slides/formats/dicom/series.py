@@ -179,7 +179,7 @@ def _check_packing(instance: DicomInstance, source: ByteSource) -> None:
 def _check_stored_bytes(instance: DicomInstance, source: ByteSource, limits: SlideLimits) -> None:
     label, stored = "the DICOM instance", sum(instance.fragment_lengths)
     unpacked = instance.frame_bytes * instance.frames
-    largest = max(instance.fragment_lengths, default=0)
+    count, largest = len(instance.fragment_lengths), max(instance.fragment_lengths, default=0)
     if instance.is_native:
         end = instance.fragment_offsets[0] + stored
         if end > source.size:
@@ -188,9 +188,11 @@ def _check_stored_bytes(instance: DicomInstance, source: ByteSource, limits: Sli
             source.add_issue("size_lies", what=label, actual=stored, expected=unpacked)
     elif largest > limits.tile_bytes:
         source.add_issue("tile_bytes", what="the pixels", actual=largest, limit=limits.tile_bytes)
-    elif len(instance.fragment_offsets) < instance.frames:
+    elif count < instance.frames:
+        source.add_issue("tile_table", what="the pixels", actual=count, expected=instance.frames)
+    elif count > instance.frames:
         source.add_issue(
-            "tile_table", what="the pixels", actual=len(instance.fragment_offsets), expected=instance.frames
+            "packing", actual=f"{count:,} fragments", expected=f"one for each of {instance.frames:,} frames"
         )
     elif stored and unpacked / stored > limits.ratio:
         source.add_issue("ratio", what="the pixels", actual=unpacked / stored, limit=limits.ratio)

@@ -60,5 +60,5 @@ JPEG_LS = ("1.2.840.10008.1.2.4.80", "1.2.840.10008.1.2.4.81")
 JPEG_2000 = ("1.2.840.10008.1.2.4.90", "1.2.840.10008.1.2.4.91")
 HTJ2K = ("1.2.840.10008.1.2.4.201", "1.2.840.10008.1.2.4.202", "1.2.840.10008.1.2.4.203")
 READ_SYNTAXES = {*NATIVE, ENCAPSULATED_NATIVE, RLE, *JPEG, *JPEG_LOSSLESS, *JPEG_LS, *JPEG_2000, *HTJ2K}
-# DCM codes of the illumination of an optical path (CID 8123) under which a slide looks as the networks expect it
-BRIGHTFIELD = {"111741": "Transmission illumination", "111744": "Brightfield illumination"}
+# Codes of the illumination (CID 8123) under which a slide looks as the networks expect it: transmission, bright field
+BRIGHTFIELD = ("111741", "111744")

@@ -6,6 +6,7 @@ import numpy as np
 import openslide
 import pytest
 from pydicom import Dataset, dcmread
+from pydicom.encaps import encapsulate, generate_frames
 from pydicom.sequence import Sequence
 
 from datasets.slides.errors import SlideError
@@ -112,8 +113,6 @@ def test_a_jpeg_of_unnamed_rgb_is_read_by_the_header(tmp_path):
     adobe = stream.find(b"\xff\xee\x00\x0eAdobe")
     stream = stream[:adobe] + stream[adobe + 16 :] if adobe > 0 else stream
     data = dcmread(path)
-    from pydicom.encaps import encapsulate
-
     data.PixelData, data.PhotometricInterpretation = encapsulate([stream]), "RGB"
     data.save_as(path)
     assert close_to(read(path), PIXELS[:64, :64])
@@ -309,3 +308,13 @@ def test_frames_off_the_grid_are_refused(tmp_path):
     data.PerFrameFunctionalGroupsSequence[3].PlanePositionSlideSequence[0].RowPositionInTotalImagePixelMatrix = 7
     data.save_as(path)
     assert refusal(path).codes == ("malformed",)
+
+
+def test_frames_of_several_fragments_are_refused(tmp_path):
+    path = image(tmp_path, "a.dcm", [PIXELS], "jpeg-2000")
+    data = dcmread(path)
+    data.PixelData = encapsulate(list(generate_frames(data.PixelData, number_of_frames=12)), fragments_per_frame=3)
+    data.save_as(path)
+    refused = refusal(path)
+    assert refused.codes == ("packing",)
+    assert "36 fragments; expected one for each of 12 frames" in str(refused).replace(", which is not read here", "")

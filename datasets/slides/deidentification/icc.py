@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 HEADER_BYTES, ENTRY_BYTES, MAX_ENTRIES = 128, 12, 100
 # ICC.1:2022, 9: curves, matrices, tables and the points they refer to
 COLOR_TAGS = {
@@ -17,19 +19,42 @@ NAME = "colour profile"
 
 def clean_icc_profile(profile: bytes) -> bytes | None:
     """The profile without texts, names of devices and dates; None if it is no profile that can be followed."""
-    count = int.from_bytes(profile[HEADER_BYTES : HEADER_BYTES + 4])
-    classes = (profile[12:16] in CLASSES, profile[16:20] in SPACES, profile[20:24] in SPACES)
-    if profile[36:40] != b"acsp" or not all(classes) or not 1 <= count <= MAX_ENTRIES:
+    if not _is_profile(profile):
         return None
-    values: dict[bytes, bytes] = {}
-    for start in range(HEADER_BYTES + 4, HEADER_BYTES + 4 + count * ENTRY_BYTES, ENTRY_BYTES):
-        signature, offset, size = profile[start : start + 4], *_integers(profile[start + 4 : start + ENTRY_BYTES])
-        value = profile[offset : offset + size]
-        if signature in COLOR_TAGS and value[:4] in COLOR_TYPES and len(value) == size >= 8:
-            values[signature] = _trim(value)
+    values = {signature: _trim(value) for signature, value in _tag_values(profile) if _is_color(signature, value)}
     is_version_4 = profile[8] >= 4
     values = {b"desc": _text(is_version_4), b"cprt": _text(is_version_4, is_copyright=True), **values}
     return _assemble(_clean_header(profile), values)
+
+
+def profile_texts(profile: bytes) -> Iterator[bytes]:
+    """The values that the clean profile does not hold."""
+    if not _is_profile(profile):
+        yield profile
+        return
+    names = [_text(is_version_4, is_copyright) for is_version_4 in (False, True) for is_copyright in (False, True)]
+    for signature, value in _tag_values(profile):
+        if not _is_color(signature, value) and value not in names:
+            yield value[8:]  # after its type
+
+
+def _is_profile(profile: bytes) -> bool:
+    count = int.from_bytes(profile[HEADER_BYTES : HEADER_BYTES + 4])
+    classes = (profile[12:16] in CLASSES, profile[16:20] in SPACES, profile[20:24] in SPACES)
+    return profile[36:40] == b"acsp" and all(classes) and 1 <= count <= MAX_ENTRIES
+
+
+def _tag_values(profile: bytes) -> Iterator[tuple[bytes, bytes]]:
+    count = int.from_bytes(profile[HEADER_BYTES : HEADER_BYTES + 4])
+    for start in range(HEADER_BYTES + 4, HEADER_BYTES + 4 + count * ENTRY_BYTES, ENTRY_BYTES):
+        offset, size = _integers(profile[start + 4 : start + ENTRY_BYTES])
+        value = profile[offset : offset + size]
+        if len(value) == size >= 8:
+            yield profile[start : start + 4], value
+
+
+def _is_color(signature: bytes, value: bytes) -> bool:
+    return signature in COLOR_TAGS and value[:4] in COLOR_TYPES
 
 
 def _clean_header(profile: bytes) -> bytes:
