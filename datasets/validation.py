@@ -127,10 +127,12 @@ def validate_column(raw: pl.Series, column: ColumnSchema, missing: Sequence[str]
         allowed_codes = list(column.missing_codes) + [float(code) for code in column.recode]
         is_valid = (in_range | value.is_in(allowed_codes)) if allowed_codes else in_range
     else:
+        is_text = raw.dtype == pl.String
         is_scalar = not raw.dtype.is_nested() and raw.dtype not in (pl.Binary, pl.Object)
         value = raw.cast(pl.String, strict=False) if is_scalar else _nulls(raw, pl.String)
         if column.kind == "category":
-            value = _to_levels(value, column)
+            raw = _drop_padded_marks(raw, ~raw.is_in(list(column.levels)), missing) if is_text else raw
+            value = _to_levels(raw.cast(pl.String), column) if is_scalar else value
             is_valid = value.is_in(list(column.levels))
         elif column.codes:
             raw, value = _to_codes(value, column.codes)
@@ -155,18 +157,26 @@ def _drop_marks(raw: pl.Series, column: ColumnSchema, missing: Sequence[str]) ->
     marks = [mark for mark in missing if mark not in column.levels]
     if raw.dtype == pl.String and raw.len():
         raw = raw.set(raw.is_in(marks), None)
-        is_odd = raw.str.contains(r"^\s|\s$").fill_null(False)
-        if is_odd.any():
-            raw = raw.set(is_odd & missing_mask(raw, marks), None)
     elif raw.dtype.is_float() and INFINITY in marks:
         raw = raw.set(raw.is_infinite().fill_null(False), None)
     return raw
+
+
+def _drop_padded_marks(raw: pl.Series, is_odd: pl.Series, missing: Sequence[str]) -> pl.Series:
+    """Null where a text that is odd is a mark with blanks around it."""
+    odd = (is_odd & raw.is_not_null()).fill_null(False).arg_true()
+    if not odd.len():
+        return raw
+    marks = odd.filter(missing_mask(raw.gather(odd), missing))
+    return raw.scatter(marks, [None] * marks.len()) if marks.len() else raw
 
 
 def _to_numbers(raw: pl.Series, column: ColumnSchema, missing: Sequence[str]) -> tuple[pl.Series, pl.Series]:
     """(raw values, their numbers; null where a value is none)."""
     if raw.dtype == pl.String:
         value = parse_numbers(raw, column.number_format)
+        if value.null_count() > raw.null_count():
+            raw = _drop_padded_marks(raw, value.is_null(), missing)
         if column.boolean and value.null_count() > raw.null_count():
             truth = (
                 raw.str.strip_chars().str.to_lowercase().replace_strict(TRUTH, default=None, return_dtype=pl.Float64)

@@ -41,8 +41,8 @@ def describe(error: BaseException, report: Path | None) -> str:
     where = f"The details are in {report}; send that file" if report else "Send this message"
     where_zh = f"详情见 {report}，请将该文件" if report else "请将此信息"
     return (
-        f"The command ended with an error that it does not know: {type(error).__name__}: {reason}{location}. If you gave "
-        f"it a file, check that file first. {where} to whoever maintains this installation.\n"
+        f"The command ended with an error that it does not know: {type(error).__name__}: {reason}{location}. If you "
+        f"gave it a file, check that file first. {where} to whoever maintains this installation.\n"
         f"命令因未知错误而中止：{type(error).__name__}。若提供了文件，请先检查该文件。{where_zh}发送给系统维护人员。"
     )
 

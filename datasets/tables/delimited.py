@@ -25,7 +25,7 @@ from datasets.tables.source import ENCODING_NAMES, SourceFile, detect_encoding, 
 MAX_RECORD_BYTES = 1_000_000  # bytes of one record
 MAX_RECORD_LINES = 200  # lines of one record, where a quotation mark before it was not closed
 SAMPLE_BYTES = 256 * 1024
-MAX_BLOCK_BYTES = 64 * 1024 * 1024
+MAX_BLOCK_BYTES = 16 * 1024 * 1024
 _SUBSTITUTE = "\x1f"  # of a delimiter that is more than one byte
 
 
@@ -189,8 +189,6 @@ class _BlockParser:
         self.names, self.dialect = names, dialect
         self.delimiter = (dialect.delimiter if len(dialect.delimiter.encode()) == 1 else _SUBSTITUTE).encode()
         self.quote = dialect.quote.encode()
-        self.columns = [f"column_{index}" for index in range(len(names))]
-        self.header = self.delimiter.join(name.encode() for name in self.columns) + b"\n"
         separator, mark = re.escape(self.delimiter.decode()), re.escape(dialect.quote)
         value = f"(?:{mark}(?:[^{mark}]|{mark}{mark})*+{mark}|[^{mark}{separator}\n]*+)" if mark else ""
         self._record = re.compile(f"{value}(?:{separator}{value})*+\r?\n?\\Z") if mark else None
@@ -208,19 +206,23 @@ class _BlockParser:
         return self._parse_block(data[:end], first_row), data[end:]
 
     def _parse_block(self, block: bytes, first_row: int) -> Chunk:
-        has_blank_line = block.startswith((b"\n", b"\r\n")) or b"\n\n" in block or b"\n\r\n" in block
+        # in a table of several columns a blank line makes the records uneven
+        has_blank_line = len(self.names) < 2 and (
+            block.startswith((b"\n", b"\r\n")) or b"\n\n" in block or b"\n\r\n" in block
+        )
         has_replacements = self.dialect.encoding != "utf-8" and "\ufffd".encode() in block
         if not has_blank_line and not has_replacements and self._has_even_records(block):
             try:
                 frame = pl.read_csv(
-                    self.header + block,
+                    block,
+                    has_header=False,
                     infer_schema=False,
                     separator=self.delimiter.decode(),
                     quote_char=self.dialect.quote or None,
                 )
                 frame.columns = self._unique_names()
                 return Chunk(first_row, frame)
-            except pl.exceptions.PolarsError:
+            except (pl.exceptions.PolarsError, ValueError):
                 pass  # a record does not match the header: reading record by record finds it
         return self._parse_lines(block, first_row, is_last=True)[0]
 
@@ -309,22 +311,22 @@ class _BlockParser:
 
     def _last_record_end(self, block: bytes) -> int:
         """The position after the last line break that ends a record: one inside quotation marks does not."""
-        ends = np.flatnonzero(self._outside_quotes(block, b"\n"))
-        return int(ends[-1]) + 1 if len(ends) else 0
-
-    def _outside_quotes(self, block: bytes, char: bytes) -> np.ndarray:
-        """(bytes,): whether each byte is `char`, outside quotation marks."""
         codes = np.frombuffer(block, np.uint8)
-        is_outside: np.ndarray = (codes == char[0]) & (np.cumsum(codes == self.quote[0]) % 2 == 0)
-        return is_outside
+        for end in np.flatnonzero(codes == ord("\n"))[::-1]:
+            if block.count(self.quote, 0, int(end)) % 2 == 0:
+                return int(end) + 1
+        return 0
 
     def _has_even_records(self, block: bytes) -> bool:
         """Whether all records together have as many values as the header: polars silently fills up a short one."""
         width = len(self.names) - 1
         if not self.quote or self.quote not in block:
             return block.count(self.delimiter) == block.count(b"\n") * width
-        delimiters = int(self._outside_quotes(block, self.delimiter).sum())
-        return delimiters == int(self._outside_quotes(block, b"\n").sum()) * width
+        codes = np.frombuffer(block, np.uint8)
+        is_inside = np.cumsum(codes == self.quote[0], dtype=np.uint8) & 1  # its parity survives the overflow
+        is_outside = is_inside == 0
+        delimiters = int(((codes == self.delimiter[0]) & is_outside).sum())
+        return delimiters == int(((codes == ord("\n")) & is_outside).sum()) * width
 
 
 def unnamed(index: int, name: str = "") -> str:

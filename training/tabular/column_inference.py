@@ -51,7 +51,7 @@ def infer_column(
     result = ColumnInference(_to_text_or_number(raw, declared), dict(declared))
     if result.series.dtype.is_integer() and not declared.keys() & {"kind", "levels"}:
         text = result.series.cast(pl.String)
-        if dates.infer_date_form(text.drop_nulls(), raw.name):
+        if dates.infer_date_form(text.drop_nulls(), raw.name).form:
             result.series = text
     known = _drop_missing(result, missing)
     if result.series.dtype == pl.String:
@@ -97,15 +97,15 @@ def _infer_text(
     declared, kind = result.declared, result.declared.get("kind")
     without_none = known.filter(~missing_mask(known, NONE_WORDS))
     if kind in (None, "text") and "levels" not in declared and "date_format" not in declared:
-        form = dates.infer_date_form(without_none, result.series.name)
-        if form:
+        date_form = dates.infer_date_form(without_none, result.series.name)
+        if form := date_form.form:
             declared |= {"date_format": form, "kind": "text"}
             odd = without_none.filter(dates.parse_dates(without_none, form).is_null())
             if odd.len():
                 result.remarks.append(_describe_odd(result.series, odd, "date"))
                 result.marks += odd.unique(maintain_order=True).to_list()
             return
-        if dates.is_ambiguous_date(without_none):
+        if date_form.is_ambiguous:
             result.remarks.append(
                 f"dates such as {without_none[0]!r} may begin with the day or the month. Declare date_format = "
                 '"DD/MM/YYYY" or "MM/DD/YYYY".'
@@ -219,6 +219,9 @@ def _exclusion_reason(result: ColumnInference, missing: Sequence[str]) -> str | 
 
 
 def _identifier_reason(name: str, known: pl.Series, distinct: int) -> str | None:
+    digits = r"^\s*[0-9]+(?:[Xx]|\.0+)?\s*$"
+    if not known.head(1_000).cast(pl.String).str.contains(digits).all():
+        return None
     text = strip_blanks(known.cast(pl.String)).str.replace(r"\.0+$", "")
     if not text.str.contains(r"^[0-9]+[Xx]?$").all():
         return None

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from datetime import date, timedelta
+import re
+from dataclasses import dataclass
+from datetime import date
 
 import polars as pl
 
@@ -29,7 +31,8 @@ EXCEL_SERIAL = "Excel serial"
 DATE_FORMS = (*FORMS, EXCEL_SERIAL)
 _MONTHS = {name: number for number, name in enumerate(
     ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"), 1)}  # fmt: skip
-_DATE_NAMES = r"(?i)date|time|_dt$|_at$|day$|month$|日期|时间|年月|日$|month_|period"
+_DATE_NAMES = r"(?i)date|time|_dt$|_at$|day$|month$|日期|时间|年月|日$|month_|period|serial"
+_SAMPLE = 50  # values by which a form is considered at all
 _MIN_SHARE = 0.99  # of the values that must be dates for a column to be one of dates
 
 
@@ -57,37 +60,47 @@ def parse_dates(text: pl.Series, form: str) -> pl.Series:
     return texts.str.to_date("%Y-%m-%d", strict=False).rename(text.name)
 
 
-def infer_date_form(text: pl.Series, name: str = "") -> str | None:
-    """The form in which the values of a column are dates; None where they are none, or day and month are in doubt.
+@dataclass(frozen=True)
+class DateForm:
+    """form: in which the values of a column are dates; None where they are none.
 
-    Whole numbers count as dates only where they all lie in a plausible span: 45012 also needs a heading about dates.
+    is_ambiguous: they are dates, but either of the first two numbers may be the month.
     """
-    values = text.drop_nulls().unique(maintain_order=True).head(20_000)
-    if not values.len():
-        return None
-    shares = {form: _share(values, form) for form in FORMS}
-    form, share = max(shares.items(), key=lambda item: item[1])
+
+    form: str | None
+    is_ambiguous: bool = False
+
+
+def infer_date_form(text: pl.Series, name: str = "") -> DateForm:
+    """The form of a column's dates. Whole numbers count as dates only where all lie in a plausible span; 45012 also
+    needs a heading about dates.
+    """
+    shares = _shares(text)
+    form, share = max(shares.items(), key=lambda item: item[1], default=("", 0.0))
     if share >= _MIN_SHARE:
-        if form in ("DD/MM/YYYY", "MM/DD/YYYY") and shares["DD/MM/YYYY"] == shares["MM/DD/YYYY"]:
-            return None
-        return form
-    is_serial = values.str.contains(r"^\s*[2-5]\d{4}(?:\.\d+)?\s*$").all()
-    if is_serial and values.len() > 1 and pl.Series([name]).str.contains(_DATE_NAMES + "|serial")[0]:
-        return EXCEL_SERIAL
-    return None
+        is_ambiguous = shares.get("DD/MM/YYYY") == shares.get("MM/DD/YYYY") == share
+        return DateForm(None if is_ambiguous else form, is_ambiguous)
+    if not re.search(_DATE_NAMES, name):
+        return DateForm(None)
+    values = text.drop_nulls()
+    is_serial = values.len() > 1 and bool(values.str.contains(r"^\s*[2-5][0-9]{4}(?:\.\d+)?\s*$").all())
+    return DateForm(EXCEL_SERIAL if is_serial else None)
 
 
-def is_ambiguous_date(text: pl.Series) -> bool:
-    """Whether the values are dates of which either of the first two numbers may be the month."""
-    values = text.drop_nulls().unique(maintain_order=True).head(20_000)
-    return values.len() > 0 and all(_share(values, form) >= _MIN_SHARE for form in ("DD/MM/YYYY", "MM/DD/YYYY"))
+def _shares(text: pl.Series) -> dict[str, float]:
+    """Form -> share of the values that are dates in it, for the forms that some of the first values have."""
+    known = text.drop_nulls()
+    sample = strip_blanks(known.head(_SAMPLE)).str.normalize("NFKC")
+    forms = [form for form, (pattern, _) in FORMS.items() if sample.str.contains(pattern).any()]
+    if not forms:
+        return {}
+    values = known.head(100_000).unique(maintain_order=True).head(20_000)
+    return {form: _share(values, form) for form in forms}
 
 
 def _share(values: pl.Series, form: str) -> float:
-    if not strip_blanks(values.head(50)).str.normalize("NFKC").str.contains(FORMS[form][0]).any():
-        return 0.0
     days = parse_dates(values, form)
-    in_span = days.is_between(date(FIRST_YEAR, 1, 1), date(LAST_YEAR, 1, 1) + timedelta(0)).fill_null(False)
+    in_span = days.is_between(date(FIRST_YEAR, 1, 1), date(LAST_YEAR, 1, 1)).fill_null(False)
     return float(in_span.mean())  # type: ignore[arg-type]
 
 

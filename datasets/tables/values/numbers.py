@@ -20,6 +20,7 @@ GROUPED = {
 }
 PLAIN = r"^[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?$"
 TRUTH = {"true": 1.0, "false": 0.0}
+MAX_VOTES = 1_000  # values of a column by which its decimal sign is told
 MAX_EXACT_DIGITS = 15  # of a number that a float64, and Excel, still holds digit by digit
 
 
@@ -103,7 +104,11 @@ def infer_decimal(columns: list[pl.Series]) -> Literal[".", ","] | None:
     """The decimal sign that the numbers of a file as a whole prove; None where nothing does."""
     votes = {".": 0, ",": 0}
     for text in columns:
-        column_votes = _decimal_votes(text)
+        sample = text.head(MAX_VOTES)
+        if not sample.str.contains(r"\d,\d").any():
+            votes["."] += bool(sample.str.contains(r"^\s*[+-]?(?:\d{4,}\.\d+|\d+\.(?:\d{1,2}|\d{4,}))\s*$").any())
+            continue
+        column_votes = _decimal_votes(sample)
         votes["."] += column_votes["."] > column_votes[","]
         votes[","] += column_votes[","] > column_votes["."]
     return None if votes["."] == votes[","] else "." if votes["."] > votes[","] else ","
@@ -122,6 +127,8 @@ def _decimal_votes(text: pl.Series) -> dict[str, int]:
 def infer_format(text: pl.Series, file_decimal: Literal[".", ","] | None = None) -> NumberForms:
     """How the numbers among some texts are written. file_decimal: of the other columns, where this one proves none."""
     odd = text.filter(text.is_not_null() & parse_plain(text).is_null())
+    if not odd.len() and file_decimal != ",":
+        return NumberForms(PLAIN_FORMAT)  # as machines write them: the common case
     dotted = text.filter(text.str.contains(r"^\s*-?[1-9]\d{0,2}(?:\.\d{3})+\s*$").fill_null(False))
     votes = _decimal_votes(text)
     proven: Literal[".", ","] | None = "." if votes["."] > votes[","] else "," if votes[","] > votes["."] else None

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from datasets.tables.values import dates, marks, numbers
+from datasets.tables.values.dates import DateForm
 from datasets.tables.values.numbers import NumberFormat
 
 GROUPED, COMMA = NumberFormat(grouped=True), NumberFormat(decimal=",", grouped=True)
@@ -100,15 +101,14 @@ def test_the_rest_of_the_file_decides_where_a_column_proves_nothing():
     ],
 )
 def test_a_date_in_every_common_form_is_read(texts, form, first):
-    assert dates.infer_date_form(pl.Series(texts), "apply_date") == form
+    assert dates.infer_date_form(pl.Series(texts), "apply_date").form == form
     assert dates.parse_dates(pl.Series(texts), form)[0] == first
 
 
 def test_what_may_be_two_dates_or_none_is_not_guessed():
-    assert dates.infer_date_form(pl.Series(["01/04/2023", "02/05/2023"])) is None
-    assert dates.is_ambiguous_date(pl.Series(["01/04/2023", "02/05/2023"]))
-    assert dates.infer_date_form(pl.Series(["45012", "38000"]), "income") is None
-    assert dates.infer_date_form(pl.Series(["20231345", "20230104"])) is None
+    assert dates.infer_date_form(pl.Series(["01/04/2023", "02/05/2023"])) == DateForm(None, is_ambiguous=True)
+    assert dates.infer_date_form(pl.Series(["45012", "38000"]), "income") == DateForm(None)
+    assert dates.infer_date_form(pl.Series(["20231345", "20230104"])) == DateForm(None)
 
 
 def test_codes_apart_from_all_other_values_are_recognised_and_no_others():
