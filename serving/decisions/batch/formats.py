@@ -99,7 +99,8 @@ class BatchFile:
             marked = drop_empty_end(mark_empty_rows(chunk) for chunk in chunks)
             yield from (_fault_nameless(chunk, sheet.names) for chunk in marked)
         elif self.format == "parquet":
-            yield from self._parquet_chunks([*(column.name for column in columns), *keep], rows)
+            chunks = self._parquet_chunks([*(column.name for column in columns), *keep], rows)
+            yield from drop_empty_end(mark_empty_rows(chunk) for chunk in chunks)
         else:
             yield from _read_ndjson(self.path, columns, keep, rows, missing)
 

@@ -10,9 +10,19 @@ import { Empty, ErrorMessage, ResourceView } from "./feedback";
 import { Table } from "./table";
 import { Text, labelOf, type Labels } from "./i18n";
 
-const TYPES: Record<string, string> = { csv: "text/csv", ndjson: "application/x-ndjson", jsonl: "application/x-ndjson", parquet: "application/vnd.apache.parquet" };
+const XLSX = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet";
+const TYPES: Record<string, string> = { csv: "text/csv", tsv: "text/csv", txt: "text/csv", xlsx: XLSX, xls: XLSX, ndjson: "application/x-ndjson", jsonl: "application/x-ndjson", parquet: "application/vnd.apache.parquet" };
 const STATES: Labels = { running: ["In progress", "处理中"], done: ["Done", "已完成"], broken: ["Interrupted", "已中断"] };
 const POLL_MS = 400; // ms between two requests for the batch's progress
+
+// The beginning of a text file: UTF-8, else GB18030, in which Excel saves a Chinese CSV. It may end within a character.
+function decodeText(bytes: ArrayBuffer): string {
+  try {
+    return new TextDecoder("utf-8", { fatal: true }).decode(bytes, { stream: true });
+  } catch {
+    return new TextDecoder("gb18030").decode(bytes);
+  }
+}
 
 export interface ProductApi {
   product: string;
@@ -35,7 +45,7 @@ export function Batches({ api, renderCreated = (row) => formatTimestamp(row.crea
             { en: "Rows", zh: "行数", number: true, cell: (row) => formatNumber(row.rows) },
             { en: "Faulty", zh: "有误", number: true, cell: (row) => formatNumber(row.faulty) },
             { en: "Model", zh: "模型", cell: (row) => `${row.model} ${row.version}` },
-            { en: "Results", zh: "结果", cell: (row) => <span class="actions">{["csv", "parquet"].map((format) => <a key={format} href={`/v1/batches/${row.batch_id}/rows?format=${format}`} download={`${row.batch_id}.${format}`}>{format.toUpperCase()}</a>)}</span> },
+            { en: "Results", zh: "结果", cell: (row) => <span class="actions">{["csv", "xlsx", "parquet"].map((format) => <a key={format} href={`/v1/batches/${row.batch_id}/rows?format=${format}`} download={`${row.batch_id}.${format}`}>{format.toUpperCase()}</a>)}</span> },
           ]} />
         ) : <Empty en="No batches yet." zh="暂无批次。" />}</ResourceView>
       </section>
@@ -71,10 +81,11 @@ function BatchUpload({ api, onDone }: { api: ProductApi; onDone: () => void }) {
     setProgress(null);
     setFailure(null);
     setTotal(null);
-    if (/\.csv$/i.test(selected.name)) {
-      const header = (await selected.slice(0, 65_536).text()).split(/\r?\n/, 1)[0] ?? "";
+    if (/\.(csv|tsv|txt)$/i.test(selected.name)) {
+      const header = decodeText(await selected.slice(0, 65_536).arrayBuffer()).split(/\r?\n|\r/, 1)[0] ?? "";
+      const delimiter = [",", ";", "\t"].sort((a, b) => header.split(b).length - header.split(a).length)[0]!;
       const knownColumns = new Set(["subject_id", ...(form.value?.fields ?? []).map((field) => field.name)]);
-      setKeep(header.split(",").map((name) => name.trim().replace(/^"|"$/g, "")).filter((name) => name && !knownColumns.has(name)).join(","));
+      setKeep(header.split(delimiter).map((name) => name.trim().replace(/^"|"$/g, "")).filter((name) => name && !knownColumns.has(name)).join(","));
       setTotal(Math.max(0, (await countLines(selected)) - 1));
     }
   };
@@ -102,7 +113,7 @@ function BatchUpload({ api, onDone }: { api: ProductApi; onDone: () => void }) {
     }
   };
   useEffect(() => {
-    if (file && !contentType) setFailure(new ApiError(0, { title: "This file type is not supported", title_zh: "不支持的文件类型", detail: "Use CSV, NDJSON or Parquet.", detail_zh: "请使用 CSV、NDJSON 或 Parquet。" }));
+    if (file && !contentType) setFailure(new ApiError(0, { title: "This file type is not supported", title_zh: "不支持的文件类型", detail: "Use CSV, Excel, NDJSON or Parquet.", detail_zh: "请使用 CSV、Excel、NDJSON 或 Parquet。" }));
   }, [file, contentType]);
   return (
     <section class="card">
@@ -110,9 +121,9 @@ function BatchUpload({ api, onDone }: { api: ProductApi; onDone: () => void }) {
       <form class="stack" onSubmit={submit}>
         <label class={`drop${dragOver ? " dragging" : ""}`} onDragOver={(event) => (event.preventDefault(), setDragOver(true))} onDragLeave={() => setDragOver(false)}
           onDrop={(event) => (event.preventDefault(), setDragOver(false), void selectFile(event.dataTransfer?.files[0]))}>
-          <input ref={input} class="hidden" type="file" accept=".csv,.ndjson,.jsonl,.parquet" onChange={(event) => void selectFile(event.currentTarget.files?.[0])} />
+          <input ref={input} class="hidden" type="file" accept=".csv,.tsv,.txt,.xlsx,.xls,.ndjson,.jsonl,.parquet" onChange={(event) => void selectFile(event.currentTarget.files?.[0])} />
           <b>{file ? file.name : <Text en="Drop a table here, or choose one" zh="将表格拖到此处，或点击选择" />}</b>
-          <span class="quiet">CSV, NDJSON, Parquet</span>
+          <span class="quiet">CSV, Excel, NDJSON, Parquet</span>
         </label>
         <Field label={{ en: "Columns to keep in the results", zh: "在结果中保留的列" }} hint={{ en: "Separated by commas, for example the household number. Other unknown columns are rejected. For a file with only subject_id and columns to keep, the indicators are read from the store under valid authorisations.", zh: "以逗号分隔，例如户号；其他未知列将被拒绝。文件仅含 subject_id 及保留列时，依据有效授权读取库内指标。" }}>
           {(control) => <input {...control} value={keep} autocomplete="off" onInput={(event) => setKeep(event.currentTarget.value)} />}
