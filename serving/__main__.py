@@ -115,7 +115,7 @@ def build() -> None:
 
 @app.command("send-slide")
 def send_slide(
-    file: Annotated[Path, typer.Argument(help="the slide, as one file")],
+    file: Annotated[Path, typer.Argument(help="the slide: a file, or a folder that holds its files")],
     accession: Annotated[str, typer.Option(help="accession number of the laboratory")],
     specimen: Annotated[str, typer.Option()] = "cervical_cytology",
     stain: Annotated[str, typer.Option()] = "papanicolaou",

@@ -12,6 +12,7 @@ import time
 import urllib.error
 import urllib.parse
 import urllib.request
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,8 @@ DEMO_FORM = {
     "hpv_genotype": ["16"],
     "previous_result": "NILM",
 }
+MIRAX_SUFFIX = ".mrxs"
+MAX_LOSSES = 5  # of the connection, during one file
 CHUNK_BYTES = 4 << 20  # bytes sent at a time
 TIMEOUT_SECONDS = 600  # seconds for one small slide
 FINAL_STATES = ("ready", "abstained", "quality_failed", "failed", "cancelled")
@@ -48,23 +51,56 @@ TRIAGE_LABELS = {
 
 
 def send(base: str, path: Path, token: str, form: dict[str, Any]) -> str:
-    """Upload by tus, as any of its clients does; the slide's id. `form`: accession, specimen, stain, preparation, …"""
+    """Upload by tus, as any of its clients does; the slide's id. `form`: accession, specimen, stain, preparation, …
+
+    path: a file, a folder with the files of one slide, such as a DICOM series, or an MRXS, whose folder lies beside it.
+    An upload whose connection is lost continues where it stopped.
+    """
     fields = {name: value for name, value in form.items() if name in METADATA_FIELDS}
-    fields |= {"filename": path.name, "sha256": sha256_of(path).hexdigest()}
     fields["request"] = json.dumps(
         {name: value for name, value in form.items() if name not in METADATA_FIELDS}, ensure_ascii=False
     )
+    files = files_of_slide(path)
+    if len(files) == 1:
+        return _send_file(base, next(iter(files.values())), token, fields)
+    group = {"group": f"{path.name[:30]} {uuid.uuid4().hex[:16]}", "files": str(len(files))}
+    for relative_path, file in files.items():
+        slide_id = _send_file(base, file, token, fields | group | {"relativePath": relative_path})
+    return slide_id
+
+
+def files_of_slide(path: Path) -> dict[str, Path]:
+    """Path within the slide's folder -> file. Raises FileNotFoundError where there is none."""
+    folder = path if path.is_dir() else path.with_suffix("")
+    files = {} if path.is_dir() else {path.name: path}
+    if path.is_dir() or path.suffix.lower() == MIRAX_SUFFIX:
+        files |= {str(file.relative_to(folder.parent)): file for file in sorted(folder.rglob("*")) if file.is_file()}
+    if not files:
+        raise FileNotFoundError(f"{path} holds no file. Name a slide, or the folder with the files of one slide.")
+    return files
+
+
+def _send_file(base: str, path: Path, token: str, fields: dict[str, Any]) -> str:
+    fields = fields | {"filename": path.name, "sha256": sha256_of(path).hexdigest()}
     metadata = ",".join(f"{name} {base64.b64encode(str(value).encode()).decode()}" for name, value in fields.items())
     creation_headers = {**TUS_HEADERS, "Upload-Length": str(path.stat().st_size), "Upload-Metadata": metadata}
     response = _request(f"{base}/v1/uploads", "POST", token, creation_headers)
     upload_url = urllib.parse.urljoin(base, response.headers["Location"])
+    losses = 0
     with path.open("rb") as file:
         while chunk := file.read(CHUNK_BYTES):
-            headers = {
-                "Upload-Offset": str(file.tell() - len(chunk)),
-                "Content-Type": "application/offset+octet-stream",
-            }
-            response = _request(upload_url, "PATCH", token, {**TUS_HEADERS, **headers}, chunk)
+            offset = file.tell() - len(chunk)
+            headers = {"Upload-Offset": str(offset), "Content-Type": "application/offset+octet-stream"}
+            try:
+                response = _request(upload_url, "PATCH", token, {**TUS_HEADERS, **headers}, chunk)
+            except OSError:  # the connection was lost; another request tells how far the service came
+                losses += 1
+                if losses > MAX_LOSSES:
+                    raise
+                time.sleep(losses)
+                head = _request(upload_url, "HEAD", token, TUS_HEADERS)
+                file.seek(int(head.headers["Upload-Offset"]))
+                response = head
     return str(response.headers["Slide-Id"])
 
 
