@@ -58,7 +58,7 @@ test-postgresql: .venv/.dev $(CONSOLE)  ## what uses a store, with each store on
 	YUHENG_TEST_STORE=postgresql $(PY) -m pytest -m "not slow" tests/serving tests/faults
 
 test-all: .venv/.dev $(CONSOLE)  ## with the long ones, and on both stores
-	$(PY) -m pytest
+	YUHENG_FUZZ_RUNS=$${YUHENG_FUZZ_RUNS:-10000} $(PY) -m pytest
 	$(MAKE) test-postgresql
 
 check: .venv/.dev $(CONSOLE)     ## ruff, mypy, tsc

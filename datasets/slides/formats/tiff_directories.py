@@ -21,9 +21,9 @@ SUBFILE_TYPE, EXTRA_SAMPLES, SAMPLE_FORMAT, XMP, NDPI, NDPI_MAGNIFICATION = 254,
 NUMBER_DTYPES = {1: "u1", 3: "u2", 4: "u4", 6: "i1", 8: "i2", 9: "i4", 11: "f4", 12: "f8", 13: "u4"}
 NUMBER_DTYPES |= {16: "u8", 17: "i8", 18: "u8"}
 TYPE_WIDTHS = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
+INTEGERS = (1, 3, 4, 13, 16, 18)  # unsigned
 TABLE_TAGS = {STRIP_OFFSETS, STRIP_COUNTS, TILE_OFFSETS, TILE_COUNTS}
 TEXT_TAGS = {DESCRIPTION, SOFTWARE, XMP}
-IPTC, PHOTOSHOP, EXIF_MAKER = 33723, 34377, 37500  # written by programs about an image, in their own formats
 READ_TAGS = {
     *(*TABLE_TAGS, *TEXT_TAGS, WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC, SAMPLES, PLANAR, ROWS_PER_STRIP),
     *(MAX_SAMPLE_VALUE, X_RESOLUTION, Y_RESOLUTION, RESOLUTION_UNIT, COLOR_MAP, TILE_WIDTH, TILE_HEIGHT),
@@ -52,7 +52,6 @@ class TiffDirectory:
     entries:         all tags, whether in use or not.
     next_link:       where the offset of the next directory stands, as (byte, width).
     value_ranges:    (offset, length) of all its values that stand outside of it.
-    text_ranges:     (tag, offset, length) of what is written in words, wherever it stands.
     sub_directories: smaller copies of the image that no next link names, as in OME-TIFF; numbered after all others.
     """
 
@@ -62,7 +61,6 @@ class TiffDirectory:
     entries: dict[int, TiffEntry] = field(default_factory=dict)
     next_link: tuple[int, int] = (0, 0)
     value_ranges: list[tuple[int, int]] = field(default_factory=list)
-    text_ranges: list[tuple[int, int, int]] = field(default_factory=list)
     sub_directories: list[TiffDirectory] = field(default_factory=list)
 
     @property
@@ -225,9 +223,7 @@ def read_directory(
         directory.entries[tag] = TiffEntry(tag, kind, value_count, start, length)
         if length > value_bytes:
             directory.value_ranges.append((value_offset, length))
-        if kind == 2 or tag in (XMP, IPTC, PHOTOSHOP, EXIF_MAKER):
-            directory.text_ranges.append((tag, start, length))
-        if tag not in READ_TAGS or kind not in TYPE_WIDTHS:
+        if tag not in READ_TAGS or not value_count or not _is_readable(tag, kind):
             continue
         if tag in TABLE_TAGS and value_count > limits.tiles:
             source.add_issue("too_many", what=f"tiles in {label}", actual=value_count, limit=limits.tiles)
@@ -251,6 +247,15 @@ def read_directory(
             values = np.array([_ndpi_offset(int(value), offset, high) for value in values], np.uint64)
         directory.tags[tag] = values
     return directory, layout.number(data[count * entry_bytes :], next_offset_bytes)
+
+
+def _is_readable(tag: int, kind: int) -> bool:
+    """Whether a tag has a type that it can have: only a few are texts, and offsets and lengths are whole numbers."""
+    if tag in TEXT_TAGS:
+        return kind in TYPE_WIDTHS
+    if tag in TABLE_TAGS:
+        return kind in INTEGERS
+    return kind in NUMBER_DTYPES or kind in (5, 10)
 
 
 def _ndpi_high_bits(source: ByteSource, offset: int, count: int) -> list[int] | None:

@@ -11,8 +11,8 @@ from typing import BinaryIO
 from datasets.slides.byte_source import CheckAbortedError, CheckedSlide, open_source
 from datasets.slides.deidentification.container import TileRange, copy_name
 from datasets.slides.deidentification.tiff import descriptions, ndpi, vendor_xml
-from datasets.slides.deidentification.tiff.pixels import pixel_ranges, stored_length
-from datasets.slides.deidentification.tiff.plan import Original, Plan, PlannedImage
+from datasets.slides.deidentification.tiff.pixels import pixel_ranges, require_separate, stored_length
+from datasets.slides.deidentification.tiff.plan import Original, Plan, PlannedImage, all_directories, is_well_formed
 from datasets.slides.deidentification.tiff.tags import JPEG_TABLES, LONG, SHORT, Tags, resolution_tags
 from datasets.slides.deidentification.tiff.writer import TiffWriter, output_layout
 from datasets.slides.errors import SlideError
@@ -63,6 +63,8 @@ def clean_tiff(checked: CheckedSlide, folder: Path, limits: SlideLimits, key: by
 
 def _write_copy(original: Original, images: list[PlannedImage], file: BinaryIO) -> None:
     pixels = [image.directory for image in images if image.directory is not None]
+    children = [directory for directory, _ in all_directories(original) if is_well_formed(directory)]
+    require_separate(pixels, [*dict.fromkeys((*original.directories, *children))])
     writer = TiffWriter(file, output_layout(original.source, original.layout, pixels))
     for image in images:
         if image.directory is None:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import math
 import zlib
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,6 +42,40 @@ def pixel_ranges(image: TiffDirectory) -> Ranges:
     return ranges
 
 
+def require_separate(images: Sequence[TiffDirectory], directories: Sequence[TiffDirectory]) -> None:
+    """Raises CheckAbortedError if a tile reaches into a directory, the value of a tag, or another image that is not
+    copied: it would bring their bytes into the copy.
+    """
+    copied = {image.offset for image in images}
+    others = [_own_ranges(directory) for directory in directories]
+    others += [pixel_ranges(each) for each in directories if each.offset not in copied and _has_pixels(each)]
+    forbidden = _sorted_ranges(others)
+    for image in images:
+        ranges = _sorted_ranges([pixel_ranges(image)])
+        following = np.searchsorted(forbidden[:, 0], ranges[:, 0], side="right")
+        reach = np.maximum.accumulate(forbidden.sum(axis=1)) if len(forbidden) else np.zeros(0, np.uint64)
+        begins_inside = (following > 0) & (reach[following - 1] > ranges[:, 0]) if len(reach) else np.zeros(0, bool)
+        starts = np.append(forbidden[:, 0], np.uint64(2**64 - 1))
+        if begins_inside.any() or (starts[following] < ranges.sum(axis=1)).any():
+            raise _malformed("bytes of another image or of a tag", "its own", f"a tile of {image.name}")
+
+
+def _own_ranges(directory: TiffDirectory) -> Ranges:
+    values = [(entry.offset, entry.length) for entry in directory.entries.values()]
+    return np.array([(directory.offset, directory.next_link[0] - directory.offset), *values], np.uint64)
+
+
+def _has_pixels(directory: TiffDirectory) -> bool:
+    tags = (TILE_OFFSETS, TILE_COUNTS) if directory.is_tiled else (STRIP_OFFSETS, STRIP_COUNTS)
+    return all(len(directory.tags.get(tag, ())) for tag in tags) and min(*directory.size, *_tile_size(directory)) > 0
+
+
+def _sorted_ranges(ranges: list[Ranges]) -> Ranges:
+    joined = np.concatenate([*ranges, np.zeros((0, 2), np.uint64)])
+    joined = joined[joined[:, 1] > 0]
+    return joined[np.argsort(joined[:, 0], kind="stable")]
+
+
 def _tile_count(image: TiffDirectory) -> int:
     columns, rows = (math.ceil(length / extent) for length, extent in zip(image.size, _tile_size(image), strict=True))
     return columns * rows * (image.get_int(SAMPLES, 1) if image.get_int(PLANAR, 1) == 2 else 1)
@@ -63,7 +98,10 @@ def stored_length(source: ByteSource, image: TiffDirectory, offset: int, length:
     """At most `length`. Streams of JPEG end by their own mark (codestream.py); of LZW all bytes are counted."""
     compression = image.get_int(COMPRESSION, 1)
     if compression == UNCOMPRESSED:
-        return min(length, _decoded_bytes(image))
+        expected = _decoded_bytes(image)
+        if image.is_tiled and length < expected:
+            raise _malformed(f"{length:,} bytes", f"{expected:,} bytes, as none are packed", f"a tile of {image.name}")
+        return min(length, expected)
     if compression in (DEFLATE, OLD_DEFLATE):
         return _deflated_length(source, offset, length, _decoded_bytes(image))
     if compression == PACKBITS:
@@ -106,6 +144,5 @@ def _packed_length(source: ByteSource, offset: int, length: int, decoded_bytes: 
     return min(position, length)
 
 
-def _malformed(actual: str) -> CheckAbortedError:
-    expected = "a deflate stream of the size of the tile"
-    return CheckAbortedError(slide_issue("malformed", what="a tile", actual=actual, expected=expected))
+def _malformed(actual: str, expected: str = "a deflate stream of its size", what: str = "a tile") -> CheckAbortedError:
+    return CheckAbortedError(slide_issue("malformed", what=what, actual=actual, expected=expected))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from datasets.slides.byte_source import ByteSource, CheckAbortedError
@@ -13,15 +13,20 @@ from datasets.slides.formats.tiff_directories import (
     DESCRIPTION,
     SOFTWARE,
     SUBFILE_TYPE,
+    TYPE_WIDTHS,
     XMP,
     ByteLayout,
     TiffDirectory,
     decode_values,
+    read_directory,
 )
 from datasets.slides.limits import SlideLimits
 
 MAKE, MODEL = 271, 272
 IFD, IFD8 = 13, 18
+# SubIFDs, global parameters, EXIF, GPS, interoperability: offsets of further directories
+DIRECTORY_TAGS = (330, 400, 34665, 34853, 40965)
+MAX_DEPTH = 8
 SIMULATED = "SIMULATED"  # a simulated slide keeps saying so
 NUMBER = re.compile(r"[+-]?\d{1,9}([.,]\d{1,12})?([eE][+-]?\d{1,2})?")
 
@@ -90,3 +95,37 @@ def whole_number(text: str | None, low: int, high: int) -> int | None:
 
 def unreadable(what: str, actual: object, expected: str) -> CheckAbortedError:
     return CheckAbortedError(slide_issue("malformed", what=what, actual=actual, expected=expected))
+
+
+def all_directories(original: Original) -> Iterator[tuple[TiffDirectory, str]]:
+    """Those of the main chain and of tags that lead to others, at any depth."""
+    visited = {directory.offset for directory in original.directories}
+    pending = [(directory, f"directory {directory.number}", 0) for directory in original.directories]
+    while pending:
+        directory, name, depth = pending.pop()
+        yield directory, name
+        for tag in DIRECTORY_TAGS:
+            for offset in original.offsets(directory, tag):
+                if offset in visited or depth == MAX_DEPTH or len(visited) == original.limits.directories:
+                    continue
+                visited.add(offset)
+                child = _read_child(original, offset)
+                if child is not None:
+                    pending.append((child, f"{name}, tag {tag}, directory at byte {offset}", depth + 1))
+
+
+def _read_child(original: Original, offset: int) -> TiffDirectory | None:
+    """None if there is no directory, as where a program has kept the link and not what it led to."""
+    issue_count = len(original.source.issues)
+    try:
+        return read_directory(original.source, original.layout, offset, 0, original.limits)[0]
+    except CheckAbortedError:
+        return None
+    finally:
+        del original.source.issues[issue_count:]
+
+
+def is_well_formed(directory: TiffDirectory) -> bool:
+    """Whether types are known and tags ascend, which other bytes that are read as a directory hardly do."""
+    tags = [entry.tag for entry in directory.entries.values()]
+    return tags == sorted(tags) and all(entry.kind in TYPE_WIDTHS for entry in directory.entries.values())

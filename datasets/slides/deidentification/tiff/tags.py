@@ -25,6 +25,7 @@ from datasets.slides.formats.tiff_directories import (
     EXTRA_SAMPLES,
     HEIGHT,
     MAX_SAMPLE_VALUE,
+    NUMBER_DTYPES,
     PALETTE,
     PHOTOMETRIC,
     PLANAR,
@@ -181,7 +182,7 @@ def read_bytes(source: ByteSource, entry: TiffEntry, limits: SlideLimits) -> byt
 def read_number(source: ByteSource, layout: ByteLayout, directory: TiffDirectory, tag: int) -> float | None:
     """The only value of a tag, if it is a finite number."""
     entry = directory.entries.get(tag)
-    if entry is None or entry.count != 1 or entry.kind in (ASCII, UNDEFINED) or entry.length > 8:
+    if entry is None or entry.count != 1 or entry.kind not in (*NUMBER_DTYPES, RATIONAL):
         return None
     values = decode_values(source.read(entry.offset, entry.length, f"tag {tag}"), entry.kind, layout)
     return float(values[0]) if math.isfinite(values[0]) else None

@@ -8,13 +8,13 @@ import re
 from collections.abc import Iterator
 from html import unescape
 
-from datasets.slides.byte_source import CheckAbortedError, CheckedSlide
+from datasets.slides.byte_source import CheckedSlide
 from datasets.slides.deidentification.container import Text
 from datasets.slides.deidentification.tiff import vendor_xml
 from datasets.slides.deidentification.tiff.clean import open_original
 from datasets.slides.deidentification.tiff.descriptions import APERIO_HEAD
 from datasets.slides.deidentification.tiff.ndpi import PROPERTIES, SCANNER, SCANNERS
-from datasets.slides.deidentification.tiff.plan import NUMBER, Original
+from datasets.slides.deidentification.tiff.plan import DIRECTORY_TAGS, NUMBER, all_directories
 from datasets.slides.deidentification.tiff.tags import (
     CLOSED_LISTS,
     COEFFICIENTS,
@@ -36,20 +36,15 @@ from datasets.slides.formats.tiff_directories import (
     TILE_OFFSETS,
     X_RESOLUTION,
     Y_RESOLUTION,
-    TiffDirectory,
-    read_directory,
 )
 from datasets.slides.limits import SlideLimits
 
-# SubIFDs, global parameters, EXIF, GPS, interoperability: offsets of further directories
-DIRECTORY_TAGS = (330, 400, 34665, 34853, 40965)
 NDPI_NUMBERS = (NDPI, 65421, 65422, 65423, 65424, 65426, 65432)
 # of numbers that are copied, or that only say where bytes stand
 NUMERIC_TAGS = {*SIZES, *CLOSED_LISTS, *DIRECTORY_TAGS, *NDPI_NUMBERS, SUBFILE_TYPE, ROWS_PER_STRIP, RESOLUTION_UNIT}
 NUMERIC_TAGS |= {STRIP_OFFSETS, STRIP_COUNTS, TILE_OFFSETS, TILE_COUNTS, X_RESOLUTION, Y_RESOLUTION, JPEG_TABLES}
 NUMERIC_TAGS |= {COEFFICIENTS, REFERENCE_BLACK_WHITE, COLOR_MAP, ICC_PROFILE}
 LISTS_OF_PAIRS = (DESCRIPTION, PROPERTIES)
-MAX_DEPTH = 8
 # The copy has these too: numbers of known keys and attributes, and words of closed lists.
 RETAINED_NUMBERS = {
     *("AppMag", "MPP", "Objective Power", "Objective.Lens.Magnificant", "objective", "numericalAperture"),
@@ -72,7 +67,8 @@ WORDS = (
     *(vendor_xml.LEICA, vendor_xml.OME, *vendor_xml.DIRECTIONS, *vendor_xml.PHILIPS_ATTRIBUTES),
     *(word for words in vendor_xml.PHILIPS_ATTRIBUTES.values() for word in words),
 )
-FORMS = (APERIO_HEAD, SCANNER, vendor_xml.LEICA_SCANNER, vendor_xml.VENTANA_LEVEL, vendor_xml.PHILIPS_PROGRAM)
+SCHEMA = re.compile(r"(?:http://www\.openmicroscopy\.org/Schemas/OME/\d{4}-\d{2}(?:/ome\.xsd)?\s*)+")
+FORMS = (SCHEMA, APERIO_HEAD, SCANNER, vendor_xml.LEICA_SCANNER, vendor_xml.VENTANA_LEVEL, vendor_xml.PHILIPS_PROGRAM)
 RETAINED_WORDS = re.compile("|".join([*map(re.escape, WORDS), *(form.pattern for form in FORMS)]))
 # Names that stand around the values in a copy.
 NAMES = (
@@ -93,47 +89,20 @@ BASE64 = re.compile(rb"[A-Za-z0-9+/\r\n]{4,}={0,2}[\r\n]*")
 PICTURE_SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG", b"BM", b"GIF8", b"II*\0", b"MM\0*")
 ATTRIBUTES = re.compile(rb"([\w:.-]+)\s*=\s*(?:\"([^\"]*)\"|'([^']*)')")
 ELEMENTS = re.compile(rb"<([\w:.-]+)[^<>]*>([^<>]+)(?=<)")
+COMMENTS = re.compile(rb"<!--(.*?)-->", re.DOTALL)
 CONTENTS = re.compile(rb">([^<>]+)")
 PAIRS = re.compile(rb"[|;\r\n]")
 
 
 def iter_texts(checked: CheckedSlide, limits: SlideLimits) -> Iterator[Text]:
     with open_original(checked, limits) as original:
-        for directory, name in _all_directories(original):
+        for directory, name in all_directories(original):
             for entry in directory.entries.values():
                 if entry.tag in NUMERIC_TAGS:
                     continue
                 label = f"{name}, tag {entry.tag}"
                 length = min(entry.length, limits.text_bytes)
                 yield from _split(label, entry.tag, original.source.read(entry.offset, length, label))
-
-
-def _all_directories(original: Original) -> Iterator[tuple[TiffDirectory, str]]:
-    """Those of the main chain and of tags that lead to others, at any depth."""
-    visited = {directory.offset for directory in original.directories}
-    pending = [(directory, f"directory {directory.number}", 0) for directory in original.directories]
-    while pending:
-        directory, name, depth = pending.pop()
-        yield directory, name
-        for tag in DIRECTORY_TAGS:
-            for offset in original.offsets(directory, tag):
-                if offset in visited or depth == MAX_DEPTH or len(visited) == original.limits.directories:
-                    continue
-                visited.add(offset)
-                child = _read_child(original, offset)
-                if child is not None:
-                    pending.append((child, f"{name}, tag {tag}, directory at byte {offset}", depth + 1))
-
-
-def _read_child(original: Original, offset: int) -> TiffDirectory | None:
-    """None if there is no directory, as where a program has kept the link and not what it led to."""
-    issue_count = len(original.source.issues)
-    try:
-        return read_directory(original.source, original.layout, offset, 0, original.limits)[0]
-    except CheckAbortedError:
-        return None
-    finally:
-        del original.source.issues[issue_count:]
 
 
 def _split(label: str, tag: int, value: bytes) -> Iterator[Text]:
@@ -160,6 +129,7 @@ def _fields(tag: int, value: bytes) -> Iterator[tuple[bytes, bytes]]:
     if b"<" in value and b">" in value:
         for key, double_quoted, single_quoted in ATTRIBUTES.findall(value):
             yield key, double_quoted or single_quoted
+        yield from ((b"", comment) for comment in COMMENTS.findall(value))
         named = {match.start(2): match[1] for match in ELEMENTS.finditer(value)}
         for match in CONTENTS.finditer(value):
             yield named.get(match.start(1), b""), match[1]

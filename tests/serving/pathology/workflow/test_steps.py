@@ -14,11 +14,13 @@ from serving import settings as settings_module
 from serving.core.audit.authenticator import open_log_store
 from serving.core.identifiers import utc_now
 from serving.pathology.slides import store as slide_store
+from serving.pathology.viewer.deepzoom import DeepZoom
 from serving.pathology.workflow import aggregation, steps
 from serving.pathology.workflow.runner import TileRunner
 from serving.pathology.workflow.step_context import StepContext
 from serving.pathology.workflow.workflow import SlideWorkflow
 from serving.privacy.consent import grants
+from tests.paths import ROOT
 from tests.serving.pathology.arrived_slides import comparable_fields, create_arrived_slide
 from tests.serving.pathology.fake_readings import CMU
 from tests.serving.pathology.slide_bundles import POLICY, publish
@@ -248,3 +250,27 @@ def test_the_workflow_stores_json_and_no_pickles(context, settings, slide_file):
     for output, serialization in stored:
         json.loads(output)
         assert serialization == "json"
+
+
+VENDOR_FILES = ("simulated_hamamatsu.ndpi", "simulated_leica.scn", "simulated_ventana.bif", "simulated_philips.tiff")
+
+
+@pytest.mark.parametrize("name", VENDOR_FILES)
+def test_a_scanners_own_format_is_stripped_read_and_shown_like_svs(context, settings, name):
+    """SIMULATED containers around real pixels; they are no proof of reading real scanners' files."""
+    source = ROOT.parent / "shared" / "data" / "pathology" / "slides_simulated_vendor" / name
+    if not source.exists():
+        pytest.skip("no folder of simulated vendor files")
+    slide = create_slide(context, source)
+    state, codes = run_all_steps(context, slide, load_test_bundle(settings))
+    assert state in ("ready", "abstained"), codes
+    copy = context.deidentified_path(slide)
+    assert b"TEST-0001" not in copy.read_bytes()
+    viewer = DeepZoom()
+    try:
+        overview = viewer.render_region(copy, None, None, (256, 256))
+        for level in (0, 8, 10):
+            assert viewer.render_tile(copy, None, level, 0, 0).startswith(b"\xff\xd8")
+    finally:
+        viewer.close()
+    assert len(overview) > 1_000

@@ -64,9 +64,9 @@ def test_a_directory_that_leads_to_itself_is_read_once(tmp_path):
 
 
 def test_values_of_xml_are_listed_and_decoded(tmp_path):
-    xml = f"<a b=\"Zhang San\" c='Li Si'><d>{base64.b64encode(b'Wang Wu 4711').decode()}</d>born 1961</a>"
+    xml = f"<a b=\"Zhang San\" c='Li Si'><d>{base64.b64encode(b'Wang Wu 4711').decode()}</d>born 1961<!-- of Zhao Liu --></a>"
     (tmp_path / "slide.tif").write_bytes(one_image(description=xml))
-    assert {b"Zhang San", b"Li Si", b"Wang Wu 4711", b"born 1961"} <= set(texts(tmp_path / "slide.tif"))
+    assert {b"Zhang San", b"Li Si", b"Wang Wu 4711", b"born 1961", b"of Zhao Liu"} <= set(texts(tmp_path / "slide.tif"))
 
 
 def test_a_label_in_base64_is_no_text(tmp_path):
