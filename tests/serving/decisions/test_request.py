@@ -145,7 +145,7 @@ def test_other_media_types_are_refused(inside):
 def test_unknown_paths_and_methods_are_problems_too(inside):
     async def story(client, gateway):
         await refused(client, 404, "not_found", method="GET", url="/v2")
-        await refused(client, 404, "not_found", method="GET", url="/v1/decisions/")
+        await refused(client, 404, "not_found", method="GET", url="/v1/decisions/none/none")
         await refused(client, 404, "not_found", method="GET", url="/problems/none")
         _, answer = await refused(client, 405, "method_not_allowed", method="GET")
         assert answer.headers["allow"] == "POST"

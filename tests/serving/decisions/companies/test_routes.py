@@ -16,6 +16,7 @@ from datasets.scitech_risk.ego_network import MAX_NODES, NetworkIndex
 from datasets.scitech_risk.register import reader
 from datasets.scitech_risk.register import schema as register
 from models.scitech_risk.policy import Policy
+from serving.core.audit.authenticator import open_log_store
 from serving.core.db.engine import create_engine
 from serving.core.db.schema import COMPANIES, DECISIONS, GRANTS
 from serving.decisions.companies import network as company_network
@@ -107,7 +108,7 @@ def test_a_register_without_links_gives_an_empty_network(loaded, tmp_path):
 
 
 def test_an_erased_neighbour_is_not_named_in_any_network(loaded):
-    engine = create_engine(loaded.store.url or f"sqlite:///{loaded.paths.store}", 5.0)
+    engine = open_log_store(loaded, 5.0)
     made = erasure.erase(engine, loaded, "scitech_risk", "S-2", by="operator")["certificate"]
     assert erasure.RETAINED_NETWORKS in made["kept"], "that it stays in its neighbours' networks is told"
     engine.dispose()
