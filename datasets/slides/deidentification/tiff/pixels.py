@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datasets.slides.byte_source import ByteSource, CheckAbortedError, Size
-from datasets.slides.deidentification.tiff.tags import DEFLATE, OLD_DEFLATE, PACKBITS, UNCOMPRESSED
+from datasets.slides.deidentification.tiff.tags import DEFLATE, LZW, OLD_DEFLATE, PACKBITS, UNCOMPRESSED
 from datasets.slides.errors import slide_issue
 from datasets.slides.formats.tiff_directories import (
     BITS,
@@ -30,6 +30,10 @@ from datasets.slides.formats.tiff_directories import (
 )
 
 BLOCK_BYTES = 1 << 20
+LZW_CLEAR, LZW_END = 256, 257
+LZW_WIDTHS = np.repeat([9, 10, 11, 12], [254, 512, 1024, 2308])  # bits of the codes after the table is cleared
+LZW_STARTS = np.cumsum(LZW_WIDTHS) - LZW_WIDTHS
+LZW_BLOCK_BYTES = 8_192  # more than the codes between two marks
 Ranges = NDArray[np.uint64]  # (n, 2): offset and length of each tile or strip; both 0 if it is not stored
 
 
@@ -95,7 +99,7 @@ def read_within(source: ByteSource, offset: int, length: int, start: int, size: 
 
 
 def stored_length(source: ByteSource, image: TiffDirectory, offset: int, length: int) -> int:
-    """At most `length`. Streams of JPEG end by their own mark (codestream.py); of LZW all bytes are counted."""
+    """At most `length`. Streams of JPEG end by their own mark (codestream.py)."""
     compression = image.get_int(COMPRESSION, 1)
     if compression == UNCOMPRESSED:
         expected = _decoded_bytes(image)
@@ -104,6 +108,8 @@ def stored_length(source: ByteSource, image: TiffDirectory, offset: int, length:
         return min(length, expected)
     if compression in (DEFLATE, OLD_DEFLATE):
         return _deflated_length(source, offset, length, _decoded_bytes(image))
+    if compression == LZW:
+        return _lzw_length(source, offset, length)
     if compression == PACKBITS:
         return _packed_length(source, offset, length, _decoded_bytes(image))
     return length
@@ -142,6 +148,30 @@ def _packed_length(source: ByteSource, offset: int, length: int, decoded_bytes: 
             position += 2 + count if count < 128 else 1 + (count > 128)
             decoded += 1 + count if count < 128 else (257 - count) * (count > 128)
     return min(position, length)
+
+
+def _lzw_length(source: ByteSource, offset: int, length: int) -> int:
+    """Up to the code of the end (TIFF 6.0, section 13); codes grow from 9 to 12 bits until the table is cleared."""
+    if source.read(offset, min(length, 2), "a strip")[:1] != b"\x80":  # the first code clears the table
+        return length
+    position = 9  # in bits
+    while position < 8 * length:
+        first_byte = position // 8
+        data = source.read(offset + first_byte, min(LZW_BLOCK_BYTES, length - first_byte), "a strip")
+        octets = np.frombuffer(data + bytes(3), np.uint8).astype(np.uint32)
+        starts = position - 8 * first_byte + LZW_STARTS
+        starts = starts[starts + LZW_WIDTHS <= 8 * len(data)]
+        widths = LZW_WIDTHS[: len(starts)]
+        index = starts // 8
+        words = octets[index] << 16 | octets[index + 1] << 8 | octets[index + 2]
+        codes = words >> (24 - starts % 8 - widths).astype(np.uint32) & ((1 << widths) - 1).astype(np.uint32)
+        marks = np.flatnonzero((codes == LZW_CLEAR) | (codes == LZW_END))
+        if not len(marks):
+            return length
+        position = 8 * first_byte + int(starts[marks[0]] + widths[marks[0]])
+        if codes[marks[0]] == LZW_END:
+            return -(-position // 8)
+    return length
 
 
 def _malformed(actual: str, expected: str = "a deflate stream of its size", what: str = "a tile") -> CheckAbortedError:

@@ -279,10 +279,11 @@ def test_a_name_in_a_tile_is_gone_and_its_pixels_stay(tmp_path, store):
     assert not names_in(copies[0])
 
 
-@pytest.mark.parametrize("compression", [None, "zlib", "packbits"])
-def test_bytes_behind_the_pixels_of_a_tile_are_gone(tmp_path, store, compression):
+@pytest.mark.parametrize("compression", [None, "zlib", "packbits", "lzw"])
+@pytest.mark.parametrize("side", [16, 128, 512])
+def test_bytes_behind_the_pixels_of_a_tile_are_gone(tmp_path, store, compression, side):
     path = tmp_path / "a.tif"
-    tifffile.imwrite(path, painted(128, 128), tile=(128, 128), photometric="rgb", compression=compression)
+    tifffile.imwrite(path, painted(side, side), tile=(side, side), photometric="rgb", compression=compression)
     with tifffile.TiffFile(path) as file:
         offset, count = file.pages[0].dataoffsets[0], file.pages[0].databytecounts[0]
     tile = path.read_bytes()[offset : offset + count] + b"TEST PATIENT S26-00001"
@@ -291,7 +292,7 @@ def test_bytes_behind_the_pixels_of_a_tile_are_gone(tmp_path, store, compression
     path.write_bytes(plant(path, table))
     copy = copy_of(path, store)
     assert not names_in(copy.read_bytes())
-    np.testing.assert_array_equal(tifffile.imread(copy), painted(128, 128))
+    np.testing.assert_array_equal(tifffile.imread(copy), painted(side, side))
 
 
 @pytest.mark.parametrize("name", REPORTED)

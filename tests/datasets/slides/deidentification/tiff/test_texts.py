@@ -64,7 +64,8 @@ def test_a_directory_that_leads_to_itself_is_read_once(tmp_path):
 
 
 def test_values_of_xml_are_listed_and_decoded(tmp_path):
-    xml = f"<a b=\"Zhang San\" c='Li Si'><d>{base64.b64encode(b'Wang Wu 4711').decode()}</d>born 1961<!-- of Zhao Liu --></a>"
+    encoded = base64.b64encode(b"Wang Wu 4711").decode()
+    xml = f"<a b=\"Zhang San\" c='Li Si'><d>{encoded}</d>born 1961<!-- of Zhao Liu --></a>"
     (tmp_path / "slide.tif").write_bytes(one_image(description=xml))
     assert {b"Zhang San", b"Li Si", b"Wang Wu 4711", b"born 1961", b"of Zhao Liu"} <= set(texts(tmp_path / "slide.tif"))
 
