@@ -18,11 +18,10 @@ from serving.pathology.slides import storage, upload_store
 from serving.pathology.slides import store as slide_store
 from serving.pathology.upload import groups
 from serving.pathology.upload.intake import add_form, add_mpp_event
-from serving.pathology.upload.metadata import UploadDescription, describe_upload
+from serving.pathology.upload.metadata import RESERVED_FIELD, UploadDescription, describe_upload
 from serving.pathology.upload.part_writer import disk_full_problem
 
 CreateRows = Callable[[sa.Connection], Row]
-RESERVED_FIELD = "reference"  # the inbox file, in the metadata of the store's own uploads
 
 
 class UploadCreator:

@@ -23,6 +23,7 @@ from serving.pathology.slides import storage, upload_store
 from serving.pathology.slides import store as slide_store
 from serving.pathology.upload import groups
 from serving.pathology.upload.locks import UploadLocks
+from serving.pathology.upload.metadata import known_fields
 from serving.pathology.upload.request_form import RequestForm
 
 logger = logging.getLogger("yuheng.arrivals")
@@ -81,7 +82,8 @@ class UploadIntake:
             upload = upload_store.get_upload(connection, row["id"])
             if upload is None or upload["state"] != "open":  # its slide was cancelled meanwhile
                 return ProblemError("upload_gone", actual="It was ended, or expired", actual_zh="已终止或过期")
-            upload_store.set_upload(connection, row["id"], state="done", offset=size, received_sha256=sha256)
+            received = {"offset": size, "received_sha256": sha256, "metadata": known_fields(row["metadata"])}
+            upload_store.set_upload(connection, row["id"], state="done", **received)
             if row["path"] is not None and row["sha256"] not in (None, sha256):
                 return _fail_sha256(connection, row["slide"], sha256, row["sha256"])
             content = groups.find_content(connection, row["slide"], quiet_since)

@@ -19,6 +19,7 @@ from serving.core.http.validation import find_json_ambiguity, line, shorten, who
 from serving.pathology.slides import storage
 from serving.pathology.upload import request_form
 
+RESERVED_FIELD = "reference"  # the inbox file, in the metadata of the store's own uploads
 ABSENT_VALUES = ("", "null", "undefined")  # as JavaScript writes null and undefined
 FORM_FIELDS = tuple(request_form.FormFields.model_fields)
 JSON_FIELDS = ("age", "mpp", "hpv_genotype", "context")  # of the form; all others are texts
@@ -43,6 +44,11 @@ class UploadDescription(NamedTuple):
     sha256: str | None
     name: str
     group_file: GroupFile | None
+
+
+def known_fields(metadata: dict[str, str]) -> dict[str, str]:
+    """Without what a client added of its own, which may name a person and is not needed once the upload is complete."""
+    return {name: value for name, value in metadata.items() if name in (*METADATA_FIELDS, RESERVED_FIELD)}
 
 
 def describe_upload(metadata: dict[str, str]) -> UploadDescription:

@@ -41,8 +41,12 @@ def test_what_uppy_adds_of_its_own_is_ignored_and_given_back(clinic):
         assert created.status_code == 201
         head = await client.head(created.headers["location"], headers=TUS_HEADERS)
         assert head.headers["upload-metadata"] == metadata(**fields)
-        slide = await send_whole(client, creation_headers(fields))
+        chunk_headers = PART_HEADERS | {"Upload-Offset": "0"}
+        done = await client.patch(created.headers["location"], content=BYTES, headers=chunk_headers)
+        slide = (await client.get(f"/v1/slides/{done.headers['slide-id']}")).json()
         assert (slide["state"], slide["name"], slide["request"]) == ("verifying", "涂片_1.svs", FORM)
+        head = await client.head(created.headers["location"], headers=TUS_HEADERS)
+        assert "webcamId" not in head.headers["upload-metadata"], "it is not kept beyond the upload"
 
     clinic.run(story)
 
