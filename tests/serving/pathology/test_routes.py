@@ -12,11 +12,12 @@ import time
 import httpx
 import pytest
 
-from serving.core.db.engine import create_engine
+from serving.core.audit.authenticator import open_log_store
 from serving.core.identifiers import new_id
 from serving.pathology.slides import store as slide_store
 from serving.pathology.slides import upload_store
-from tests.serving.conftest import Inside, settings_for, store_url
+from serving.settings import load_settings
+from tests.serving.conftest import Inside, settings_for
 from tests.serving.pathology.conftest import FORM, READING, problem, put_slide, sha256
 
 CONTENT = b"a slide of few bytes"
@@ -270,7 +271,7 @@ def parse_events(lines) -> list[dict]:
 
 def test_an_event_stream_has_every_state_and_progress_and_then_ends(slide_service):
     """Over a real connection, while this process changes the slide's state as the worker would."""
-    engine = create_engine(store_url(slide_service.environ), 5.0)
+    engine = open_log_store(load_settings(environ=slide_service.environ), 5.0)
     slide = new_id()
     slide_store.create(engine, slide, state="verifying", **FORM)
     url = f"{slide_service.url}/v1/slides/{slide}"
