@@ -318,6 +318,7 @@ def schemas() -> Schema:
         "model": {"type": ["object", "null"]},
     }
     detail_fields: Schema = dict.fromkeys(("request", "reading"), {"type": ["object", "null"]})
+    detail_fields["proof"] = {"anyOf": [_proof_schema(), NULL]}
     detail_fields["reports"] = {
         "type": "array",
         "items": {"type": "object", "required": ["version", "kind", "at", "sha256"]},
@@ -327,6 +328,21 @@ def schemas() -> Schema:
         "Slide": closed_object(summary_fields | detail_fields, list(summary_fields)),
         "Report": {"type": "object", "description": "A reading, and what its signer added."},
     }
+
+
+def _proof_schema() -> Schema:
+    fields: Schema = {
+        "at": STRING,
+        "readers": {"type": "array", "items": closed_object({"name": STRING, "version": STRING}, ["name", "version"])},
+        **dict.fromkeys(("words", "files", "bytes", "tiles", "regions"), COUNT),
+        **dict.fromkeys(("original_sha256", "copy_sha256"), STRING),
+        "seconds": {"type": "number", "minimum": 0},
+    }
+    description = (
+        "The proof that the de-identified copy holds no label, no word of the original's other texts, and all tissue: "
+        "readers that found nothing, words searched for in all bytes, stored tiles and decoded regions alike."
+    )
+    return closed_object(fields, list(fields)) | {"description": description}
 
 
 def _turnaround_schema() -> Schema:

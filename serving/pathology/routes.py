@@ -225,9 +225,9 @@ class PathologyRoutes:
         if accepts_event_stream(request):
             return await self.event_stream.open_stream(request, slide, last_event_id)
         reports = await self.context.read(slide_store.list_reports, slide["id"])
-        return JSONResponse(
-            slide_to_json(slide, include_details=True) | {"reports": [_report_summary(report) for report in reports]}
-        )
+        proof = await self.context.read(slide_store.find_proof, slide["id"])
+        details = {"proof": proof, "reports": [_report_summary(report) for report in reports]}
+        return JSONResponse(slide_to_json(slide, include_details=True) | details)
 
     async def cancel(self, request: Request) -> Response:
         slide = await self.context.load_slide(request)

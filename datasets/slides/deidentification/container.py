@@ -39,14 +39,14 @@ class Container:
     """The functions of one container format; CONTAINERS in deidentify.py lists them.
 
     words: the words, in small letters, of the texts that its copies retain, which are from a closed list. A reader that
-    shows any other word in a copy disproves it. Numbers and UIDs need no entry. None: not listed yet.
+    shows any other word in a copy disproves it. Numbers and UIDs need no entry.
     measures: numbers with their names that may have more digits than a date or an id, such as nanometres.
     """
 
     clean: Clean
     iter_texts: IterTexts
     tile_ranges: TileRanges
-    words: frozenset[str] | None = None
+    words: frozenset[str]
     measures: re.Pattern[str] | None = None
 
 

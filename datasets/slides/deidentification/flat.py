@@ -78,9 +78,7 @@ def iter_jpeg_texts(checked: CheckedSlide, limits: SlideLimits) -> Iterator[Text
             head = source.read_up_to(offset, 12)
             if marker in JPEG_TEXTS and not (marker == ICC_SEGMENT and head == ICC_NAME):
                 yield f"segment {marker:02x}", source.read_up_to(offset, length)
-        profile = _jpeg_profile(source)
-        if profile != clean_icc_profile(profile):
-            yield "colour profile", profile
+        yield from _profile_texts(_jpeg_profile(source))
         yield from _texts_after_jpeg(source, first_scan)
 
 
@@ -145,6 +143,18 @@ def _profile_chunk(value: bytes) -> bytes:
     return (len(content) - 4).to_bytes(4) + content + zlib.crc32(content).to_bytes(4)
 
 
+def _profile_texts(profile: bytes) -> Iterator[Text]:
+    """The values of texts and of tags that a clean profile does not have."""
+    cleaned = clean_icc_profile(profile)
+    if profile in (b"", cleaned):
+        return
+    for entry in range(132, 132 + 12 * min(int.from_bytes(profile[128:132]), 100), 12):
+        offset, size = (int.from_bytes(profile[entry + start : entry + start + 4]) for start in (4, 8))
+        value = profile[offset : offset + min(size, MAX_TEXT)]
+        if cleaned is None or value not in cleaned:
+            yield "colour profile", value[12 if value.startswith(b"desc") else 8 :]
+
+
 def _is_clean_profile(source: ByteSource, offset: int, length: int) -> bool:
     value = source.read_up_to(offset, min(length, MAX_PROFILE))
     return value == _profile_chunk(value[8:-4])
@@ -193,9 +203,11 @@ def _png_texts(source: ByteSource, name: bytes, offset: int, length: int) -> Ite
     """The value of a chunk, and inflated what is deflated in it."""
     where, value = f"chunk {name.decode('latin-1')}", source.read_up_to(offset, min(length, MAX_TEXT))
     yield where, name
-    for chunk in value.split(b"\0"):
+    for chunk in value[: 80 if name == b"iCCP" else MAX_TEXT].split(b"\0"):  # 80: its name
         yield where, chunk
-    if name in (b"zTXt", b"iTXt", b"iCCP"):
+    if name == b"iCCP":
+        yield from _profile_texts(_inflate(value.partition(b"\0")[2][1:]))
+    elif name in (b"zTXt", b"iTXt"):
         start = value.find(b"\x78")  # the first byte of a zlib stream
         while start >= 0:
             try:

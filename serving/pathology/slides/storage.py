@@ -179,6 +179,16 @@ def write_file(path: Path, content: bytes) -> None:
     sync_dir(path.parent)
 
 
+def sync_tree(directory: Path) -> None:
+    """Flush all files and folders below a folder to the disk."""
+    for path in (*directory.rglob("*"), directory):
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
 def sync_dir(directory: Path) -> None:
     """Flush a folder's entries to the disk."""
     descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)

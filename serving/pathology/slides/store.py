@@ -264,6 +264,17 @@ def events_after(bind: EngineOrConnection, slide_id: str, after: int = 0, limit:
         return [dict(row._mapping) for row in connection.execute(stmt.order_by(SLIDE_EVENTS.c.id).limit(limit))]
 
 
+def find_proof(bind: EngineOrConnection, slide_id: str) -> Row | None:
+    """The proof of the slide's de-identified copy, with the time of its record; None before it was made."""
+    stmt = sa.select(SLIDE_EVENTS.c.at, SLIDE_EVENTS.c.detail).where(
+        SLIDE_EVENTS.c.slide == slide_id, SLIDE_EVENTS.c.kind == "state", SLIDE_EVENTS.c.state == "deidentified"
+    )
+    with read_connection(bind) as connection:
+        row = connection.execute(stmt.limit(1)).first()
+    proof = None if row is None else row.detail.get("proof")
+    return None if row is None or proof is None else {"at": row.at, **proof}
+
+
 # --- signed reports
 
 

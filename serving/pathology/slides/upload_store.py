@@ -47,6 +47,15 @@ def end_uploads(bind: EngineOrConnection, slide_id: str, state: str, path: str |
         connection.execute(stmt.values(updated=utc_now(), state=state))
 
 
+def forget_names(connection: sa.Connection, slide_id: str) -> None:
+    """Remove what uploads said of a slide that has been de-identified: names of files and folders among others. That it
+    came from the inbox stays known.
+    """
+    for upload in uploads_of_slide(connection, slide_id):
+        metadata = {name: "" for name in upload["metadata"] if name == "reference"}
+        set_upload(connection, upload["id"], metadata=metadata, path=None if upload["path"] is None else "")
+
+
 def get_upload(bind: EngineOrConnection, upload_id: str, tenant: str | None = None) -> Row | None:
     """The upload, if it exists and its slide belongs to `tenant`; None searches all tenants."""
     stmt = sa.select(UPLOADS).where(UPLOADS.c.id == upload_id)

@@ -57,10 +57,17 @@ class StepContext:
         assert path is not None, f"slide {slide_id} was de-identified"
         return path
 
-    def transition(self, slide_id: str, target: str, detail: Row | None = None, **columns: Any) -> bool:
-        """As slide_store.transition, in the worker's name."""
+    def transition(
+        self,
+        slide_id: str,
+        target: str,
+        detail: Row | None = None,
+        connection: sa.Connection | None = None,
+        **columns: Any,
+    ) -> bool:
+        """As slide_store.transition, in the worker's name; by default a transaction of its own."""
         return slide_store.transition(
-            self.engine, slide_id, target, detail, worker_id=self.worker_id, prices=self.prices, **columns
+            connection or self.engine, slide_id, target, detail, worker_id=self.worker_id, prices=self.prices, **columns
         )
 
     def fail(self, slide_id: str, issues: Sequence[SlideIssue], state: str = "failed") -> bool:

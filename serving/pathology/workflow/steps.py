@@ -3,14 +3,15 @@
 Each step may be repeated without harm: it finds what it made before, or makes it again, identical to the bit. Files
 appear whole or not at all. A step that ends a slide changes its state itself and returns False.
 
-<slide>/slide/<name>    the de-identified copy, the only one read from then on
+<slide>/slide/        the de-identified copy, the only one read from then on
+<slide>/proof.json    the proof of the copy, as the event of its state has it
 """
 
 from __future__ import annotations
 
 import json
-import os
 import shutil
+from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 
@@ -25,13 +26,16 @@ from datasets.slides.tiling import Grid, GridConfig
 from models.bundle import Bundle
 from models.pathology.card import SlideCard
 from models.pathology.policy import ReadingPolicy
+from serving.core.db.engine import write_transaction
 from serving.pathology.originals import assembly
-from serving.pathology.slides import storage
+from serving.pathology.slides import storage, upload_store
 from serving.pathology.slides import store as slide_store
 from serving.pathology.slides.store import Row
 from serving.pathology.workflow import slide_files
 from serving.pathology.workflow.runner import TileRequest
 from serving.pathology.workflow.step_context import StepContext
+
+PROOF_NAME = "proof.json"
 
 
 def verify_file(context: StepContext, slide_id: str) -> bool:
@@ -55,30 +59,44 @@ def verify_file(context: StepContext, slide_id: str) -> bool:
 
 
 def deidentify_file(context: StepContext, slide_id: str) -> bool:
-    """Make a copy without label, macro image and personal data, then remove the uploaded file."""
+    """Make a copy without label, macro image and personal data, prove it, then remove the uploaded file.
+
+    From then on no name of an uploaded file is stored. A copy that cannot be proved is removed and the slide fails; the
+    uploaded file stays in quarantine until it is sent again or expires.
+    """
     row, slide_dir = context.load_row(slide_id), context.slide_dir(slide_id)
     if not (slide_dir / "slide").exists():
         temp_dir = slide_dir / ".stripping"
         shutil.rmtree(temp_dir, ignore_errors=True)
         temp_dir.mkdir()
         try:
-            path = storage.quarantine_path(context.slides_dir, slide_id, row["name"])
-            original = assembly.locate_slide(path, context.group_paths(slide_id))
-            deidentify_slide(original, temp_dir, key=context.slide_key(row["tenant"]))
+            path, paths = (
+                storage.quarantine_path(context.slides_dir, slide_id, row["name"]),
+                context.group_paths(slide_id),
+            )
+            original, known_words = assembly.locate_slide(path, paths), _known_words(row, paths.values())
+            slide = deidentify_slide(original, temp_dir, key=context.slide_key(row["tenant"]), known_words=known_words)
         except SlideError as error:
             shutil.rmtree(temp_dir)
             return context.fail(slide_id, error.issues)
-        for path in temp_dir.rglob("*"):  # of an MRXS with a folder
-            if path.is_dir():
-                storage.sync_dir(path)
-            else:
-                with path.open("rb") as file:
-                    os.fsync(file.fileno())
-        storage.sync_dir(temp_dir)
+        storage.write_file(slide_dir / PROOF_NAME, json.dumps(slide.proof.to_json()).encode())
+        storage.sync_tree(temp_dir)
         temp_dir.rename(slide_dir / "slide")
         storage.sync_dir(slide_dir)
     shutil.rmtree(slide_dir / "quarantine", ignore_errors=True)
-    return context.transition(slide_id, "deidentified") or True
+    proof_path = slide_dir / PROOF_NAME
+    detail = {"proof": json.loads(proof_path.read_bytes())} if proof_path.exists() else None  # none of older versions
+    with write_transaction(context.engine) as connection:
+        name = context.deidentified_path(slide_id).name
+        upload_store.forget_names(connection, slide_id)
+        return context.transition(slide_id, "deidentified", detail, connection=connection, name=name) or True
+
+
+def _known_words(row: Row, paths: Iterable[str]) -> list[str]:
+    """Words of the request form and of names of files and folders, which must not be in the copy."""
+    names = [Path(name).stem for path in (row["name"], *paths) for name in Path(path).parts]
+    values = [field["value"] for field in (row["request"] or {}).get("context", ())]
+    return [str(row["accession"] or ""), *names, *(value for value in values if isinstance(value, str))]
 
 
 def check_quality(context: StepContext, slide_id: str, bundle: Bundle[SlideCard]) -> bool:

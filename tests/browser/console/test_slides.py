@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import sqlalchemy as sa
 
+from datasets.slides.deidentification.deidentify import deidentify_slide
 from serving.core.db.schema import SLIDE_EVENTS, SLIDES
 from serving.core.identifiers import new_id
 from serving.pathology.slides import store as slide_store
@@ -37,7 +38,7 @@ def put_read_slide(gateway: Any, slide: str, accession: str) -> str:
     """Create a slide that has been read, with its file and heatmap on the disk."""
     folder = gateway.settings.paths.slides / slide
     (folder / "slide").mkdir(parents=True)
-    (folder / "slide" / fake_readings.CMU.name).write_bytes(fake_readings.CMU.read_bytes())
+    proof = deidentify_slide(fake_readings.CMU, folder / "slide", key=bytes(32)).proof
     probability, attention = fake_readings.heatmap()
     np.savez(folder / "heat.npz", probability=probability, attention=attention)
     reading = fake_readings.READING | {"slide_id": slide, "accession": accession}
@@ -47,7 +48,11 @@ def put_read_slide(gateway: Any, slide: str, accession: str) -> str:
     )
     for state in STATE_PATH[: STATE_PATH.index("ready") + 1]:
         slide_store.transition(
-            gateway.service.store.engine, slide, state, **({"reading": reading} if state == "ready" else {})
+            gateway.service.store.engine,
+            slide,
+            state,
+            {"proof": proof.to_json()} if state == "deidentified" else None,
+            **({"reading": reading} if state == "ready" else {}),
         )
     return slide
 
@@ -107,7 +112,16 @@ def test_a_pathologist_finds_a_slide_in_the_worklist_and_signs_it(open_page, sli
     page.goto(f"/console/slides/{slide_ids[language]}")
     page.wait_for_selector("#evidence-list canvas")
     page.wait_for_load_state("networkidle")
+    page.click("#proof summary")
+    proof = page.inner_text("#proof")
+    assert {"en": "No label, no macro image and no name in this copy", "zh": "本副本不含标签图、宏观图与姓名等标识"}[
+        language
+    ] in proof
+    assert {"en": "tiles as stored, 4 decoded regions", "zh": "解码区域 4 个"}[language] in proof
+    assert "OpenSlide 4.0.1" in proof
+    assert "tifffile" in proof
     assert axe(page) == []
+    page.click("#proof summary")
     page.click({"en": "text=Open for review", "zh": "text=开始审核"}[language])
     page.select_option("#diagnosis", "HSIL")
     page.fill("#findings", "Coarse chromatin. 染色质粗。")

@@ -112,14 +112,12 @@ def needles(word: str, vocabulary: frozenset[str]) -> Iterator[tuple[bytes, bool
             except UnicodeEncodeError:
                 continue  # it cannot stand in a text of this encoding
         for encoded in encodings:
-            # UTF-16 that was no UTF-16 reads as a word that the copy may hold
-            if len(encoded) >= MIN_NEEDLE_BYTES and not (
-                encoded.isascii() and not variant.isascii() and not is_identifying(encoded.decode("ascii"), vocabulary)
-            ):
+            # UTF-16 that was none reads as a word that the copy may hold
+            if len(encoded) >= MIN_NEEDLE_BYTES and (variant.isascii() or not _is_vocabulary(encoded, vocabulary)):
                 yield encoded, True
         for encoded in {variant.encode("utf-8", "ignore"), variant.encode("gb18030", "ignore")}:
             for shifted in _base64_needles(encoded):
-                if len(shifted) >= MIN_NEEDLE_BYTES + 2:
+                if len(shifted) >= MIN_NEEDLE_BYTES:
                     yield shifted, False
 
 
@@ -136,7 +134,7 @@ def decode_text(raw: bytes) -> list[str]:
             decoded.append(text)
     except UnicodeDecodeError:
         text = ""
-    if decoded and not raw.endswith(b"\0\0"):  # two zeros may end UTF-16
+    if decoded and b"\0" not in stripped and not raw.endswith(b"\0\0"):  # zeros are of UTF-16, or end it
         return decoded
     for encoding in ("utf-16-le", "utf-16-be", "gb18030", "latin-1"):
         source = raw[: len(raw) & ~1] if encoding.startswith("utf-16") else stripped
@@ -210,6 +208,13 @@ def _is_identifying_token(token: str, vocabulary: frozenset[str]) -> bool:
     if not token.isascii():
         return len(token) >= 2
     return len(token) >= 4 and not _is_measure(token) and not any(stem in word for word in vocabulary)
+
+
+def _is_vocabulary(encoded: bytes, vocabulary: frozenset[str]) -> bool:
+    tokens = _TOKENS.findall(encoded.decode("ascii")) if encoded.isascii() else []
+    return bool(tokens) and all(
+        len(token) >= 4 and any(_stem(token) in word for word in vocabulary) for token in tokens
+    )
 
 
 def _is_identifying_number(number: str) -> bool:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from itertools import zip_longest
 from pathlib import Path
@@ -69,13 +70,12 @@ def prove_copy(
     tiles, ranges = _compare_tiles(checked, copied, container, limits, failures)
     regions = _compare_pixels(checked, copied, limits, failures)
     names = [name for path in checked.files for name in path.relative_to(checked.path.parent).parts]
-    vocabulary = container.words or frozenset()
     texts = (raw for _, raw in container.iter_texts(checked, limits))
-    words = derive_words(texts, [*known, *(name.rpartition(".")[0] or name for name in names)], vocabulary)
+    words = derive_words(texts, [*known, *(name.rpartition(".")[0] or name for name in names)], container.words)
     if len(words) > MAX_WORDS:
         failures.append((f"its texts have more than {MAX_WORDS:,} words", f"原始文本超过 {MAX_WORDS:,} 个词"))
-    elif container.words is not None:
-        _search(copy, files, ranges, words, vocabulary, failures)
+    else:
+        _search(copy, files, ranges, words, container.words, failures)
     if failures:
         english, chinese = zip(*dict.fromkeys(failures[:MAX_FAILURES_SHOWN]), strict=True)
         issue = slide_issue("not_proved", actual="; ".join(english), actual_zh="；".join(chinese))
@@ -107,14 +107,14 @@ def _inspect(
             (f"{each.reader} shows a picture beside the tissue", f"{each.reader} 读到组织以外的图像")
             for _ in each.pictures
         ]
+    for each in inspections:
         failures += [
             (
                 f"{each.reader} shows a text that is not on the list of retained ones ({where})",
                 f"{each.reader} 读到不在保留清单内的文本（{where}）",
             )
             for where, text in each.texts
-            if container.words is not None
-            and unknown_words(container.measures.sub(" ", text) if container.measures else text, container.words)
+            if unknown_words(container.measures.sub(" ", text) if container.measures else text, container.words)
         ]
     return tuple((each.reader, each.version) for each in inspections)
 
@@ -147,25 +147,45 @@ def _compare_tiles(
 ) -> tuple[int, dict[Path, Ranges]]:
     """The number of stored tiles, and where they are in the copy."""
     count, ranges = 0, {path: Ranges() for path in copy.files}
-    for first, second in zip_longest(container.tile_ranges(original, limits), container.tile_ranges(copy, limits)):
-        if first is None or second is None:
-            failures.append((f"one of the two has only {count:,} tiles", f"两者之一只有 {count:,} 个图块"))
-            break
-        if not _same_tile(first, second):
-            failures.append((f"tile {count:,} differs", f"第 {count:,} 个图块不同"))
-        path, offset, length = second
-        ranges[path].add(offset, length)
-        count += 1
+    with _LastSource() as originals, _LastSource() as copies:
+        for first, second in zip_longest(container.tile_ranges(original, limits), container.tile_ranges(copy, limits)):
+            if first is None or second is None:
+                failures.append((f"one of the two has only {count:,} tiles", f"两者之一只有 {count:,} 个图块"))
+                break
+            if not _same_tile(originals.open(first[0]), first, copies.open(second[0]), second):
+                failures.append((f"tile {count:,} differs", f"第 {count:,} 个图块不同"))
+            path, offset, length = second
+            ranges[path].add(offset, length)
+            count += 1
     for each in ranges.values():
         each.sort()
     return count, ranges
 
 
-def _same_tile(first: TileRange, second: TileRange) -> bool:
-    with open_source(first[0]) as first_source, open_source(second[0]) as second_source:
-        if first[2] == second[2] and _same_bytes(_blocks(first_source, first), _blocks(second_source, second)):
-            return True
-        return _same_bytes(_pixel_blocks(first_source, first), _pixel_blocks(second_source, second))
+class _LastSource:
+    """Keeps the last file open, as most tiles are in the same file as the one before."""
+
+    def __init__(self) -> None:
+        self._stack = ExitStack()
+        self._source: ByteSource | None = None
+
+    def open(self, path: Path) -> ByteSource:
+        if self._source is None or self._source.path != path:
+            self._stack.close()
+            self._source = self._stack.enter_context(open_source(path))
+        return self._source
+
+    def __enter__(self) -> _LastSource:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._stack.close()
+
+
+def _same_tile(first_source: ByteSource, first: TileRange, second_source: ByteSource, second: TileRange) -> bool:
+    if first[2] == second[2] and _same_bytes(_blocks(first_source, first), _blocks(second_source, second)):
+        return True
+    return _same_bytes(_pixel_blocks(first_source, first), _pixel_blocks(second_source, second))
 
 
 def _same_bytes(first: Iterator[bytes], second: Iterator[bytes]) -> bool:

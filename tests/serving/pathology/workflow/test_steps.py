@@ -1,11 +1,13 @@
 """The steps from an uploaded slide to its reading, with a real slide, store and runner."""
 
 import dataclasses
+import hashlib
 import json
 
 import numpy as np
 import pytest
 
+from datasets.slides.deidentification import deidentify
 from datasets.slides.simulate import pyramid
 from datasets.slides.simulate.slides import simulate_slide
 from models.bundle import Bundle
@@ -14,6 +16,7 @@ from serving import settings as settings_module
 from serving.core.audit.authenticator import open_log_store
 from serving.core.identifiers import utc_now
 from serving.pathology.slides import store as slide_store
+from serving.pathology.slides import upload_store
 from serving.pathology.viewer.deepzoom import DeepZoom
 from serving.pathology.workflow import aggregation, steps
 from serving.pathology.workflow.runner import TileRunner
@@ -108,6 +111,46 @@ def test_the_steps_turn_a_slide_into_a_reading(context, settings, slide_file):
     assert not (slide_dir / "quarantine").exists()
     states = [event["state"] for event in slide_store.events_after(context.engine, slide) if event["kind"] == "state"]
     assert states[:6] == ["verifying", "deidentified", "quality_passed", "queued", "inferring", "aggregating"]
+
+
+def test_a_copy_is_recorded_with_its_proof_and_no_name_of_a_file_stays(context, slide_file, tmp_path):
+    named = tmp_path / "Zhang_Wei.tiff"
+    named.write_bytes(slide_file.read_bytes())
+    slide = create_slide(context, named)
+    upload_store.create_upload(context.engine, "u" * 32, slide, 9, None, {"filename": named.name, "accession": "A"})
+    assert steps.verify_file(context, slide)
+    assert steps.deidentify_file(context, slide)
+    proof = slide_store.find_proof(context.engine, slide)
+    copy = context.deidentified_path(slide)
+    assert {reader["name"] for reader in proof["readers"]} == {"OpenSlide", "tifffile", "Yuheng"}
+    assert proof["tiles"] > 0 < proof["words"]
+    assert proof["copy_sha256"] == hashlib.sha256(copy.read_bytes()).hexdigest()
+    assert proof["original_sha256"] == hashlib.sha256(named.read_bytes()).hexdigest()
+    assert (copy.name, slide_store.get(context.engine, slide)["name"]) == ("slide.tiff", "slide.tiff")
+    assert upload_store.get_upload(context.engine, "u" * 32)["metadata"] == {}
+    assert steps.deidentify_file(context, slide)  # repeated after a crash
+    assert slide_store.find_proof(context.engine, slide) == proof
+
+
+def test_a_copy_that_cannot_be_proved_is_removed_and_the_file_stays_in_quarantine(context, slide_file, monkeypatch):
+    def clean(checked, folder, limits, key):
+        path = container.clean(checked, folder, limits, key)
+        with path.open("ab") as file:
+            file.write(b"C26-00317")
+        return path
+
+    container = deidentify.CONTAINERS["generic-tiff"]
+    monkeypatch.setitem(deidentify.CONTAINERS, "generic-tiff", dataclasses.replace(container, clean=clean))
+    slide = create_slide(context, slide_file, accession="C26-00317")
+    assert steps.verify_file(context, slide)
+    assert not steps.deidentify_file(context, slide)
+    row, slide_dir = slide_store.get(context.engine, slide), context.slide_dir(slide)
+    assert (row["state"], row["code"]) == ("failed", "not_proved")
+    assert "C26" not in row["reasons"][0]["en"]
+    assert "字节处有原始文件中的词" in row["reasons"][0]["zh"]
+    assert not (slide_dir / "slide").exists()
+    assert (slide_dir / "quarantine" / row["name"]).read_bytes() == slide_file.read_bytes()
+    assert slide_store.find_proof(context.engine, slide) is None
 
 
 def test_repeating_every_step_gives_the_same_reading(context, settings, slide_file):

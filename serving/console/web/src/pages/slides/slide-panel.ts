@@ -3,7 +3,7 @@
 import { formatTimestamp, formatNumber, formatPercent } from "../../ui/format";
 import { bilingual, bilingualLabel, createElement, type Child } from "./dom";
 import { REQUEST_FIELDS, RISK_LEVELS, STATES, PROCESSING_STATES, TRIAGE, UNFIT_REASONS } from "./labels";
-import type { Reading, SlideDetail } from "./types";
+import type { Proof, Reading, SlideDetail } from "./types";
 import type { Bilingual, Labels } from "../../ui/i18n";
 
 type Fact = [label: Bilingual, value: Child | Child[]];
@@ -91,6 +91,23 @@ export function factsSection(slide: SlideDetail): HTMLElement {
 function factList(facts: Fact[]): HTMLElement {
   const known = facts.filter(([, value]) => value !== null && value !== undefined && value !== "");
   return createElement("dl.facts", {}, known.flatMap(([[en, zh], value]) => [createElement("dt", {}, bilingual(en, zh)), createElement("dd", {}, value)]));
+}
+
+// What was proved of the de-identified copy before the uploaded file was removed.
+export function proofSection(proof: Proof): HTMLElement {
+  const readers = proof.readers.map(({ name, version }) => `${name} ${version}`.trim()).join(", ");
+  const [words, bytes, tiles, regions] = [proof.words, proof.bytes, proof.tiles, proof.regions].map(formatNumber);
+  return createElement("details.origin", { id: "proof" },
+    createElement("summary", {}, bilingual("De-identification proved", "去标识已证明")),
+    createElement("p", {}, bilingual("No label, no macro image and no name in this copy; the tissue is unchanged.", "本副本不含标签图、宏观图与姓名等标识；组织像素未变。")),
+    factList([
+      [["Readers that found nothing", "未检出标识的读取程序"], readers],
+      [["Words searched for", "检索词数"], bilingual(`${words} in ${bytes} bytes`, `${words}（检索 ${bytes} 字节）`)],
+      [["Tissue compared", "组织比对"], bilingual(`${tiles} tiles as stored, ${regions} decoded regions`, `存储图块 ${tiles} 个，解码区域 ${regions} 个`)],
+      [["Original SHA-256", "原始文件 SHA-256"], proof.original_sha256],
+      [["Copy SHA-256", "副本 SHA-256"], proof.copy_sha256],
+      [["Proved at", "证明时间"], formatTimestamp(proof.at)],
+    ]));
 }
 
 export function provenanceSection(reading: Reading, slideId: string): HTMLElement {

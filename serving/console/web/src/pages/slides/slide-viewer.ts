@@ -6,7 +6,7 @@ import { bilingual, bilingualLabel, byId, createElement, errorElement } from "./
 import { FAILED_STATES, READ_STATES, SPECIMENS, STATES } from "./labels";
 import { ReportForm } from "./report-form";
 import { SlideImage } from "./slide-image";
-import { failureCard, factsSection, patientRiskSection, progressCard, provenanceSection, resultSection } from "./slide-panel";
+import { failureCard, factsSection, patientRiskSection, progressCard, proofSection, provenanceSection, resultSection } from "./slide-panel";
 import type { Reading, SlideDetail } from "./types";
 
 // Shows a slide in the page of slide-page.tsx and follows its state. Returns a function that stops the viewer.
@@ -120,13 +120,13 @@ export function startViewer(id: string): () => void {
     const panel = byId("panel");
     const { reading } = slide;
     if (!reading) {
-      panel.replaceChildren(factsSection(slide), FAILED_STATES.includes(slide.state) ? "" : createElement("p.empty", {}, bilingual("The reading will appear here when it is complete.", "判读完成后将在此显示。")));
+      panel.replaceChildren(factsSection(slide), slide.proof ? proofSection(slide.proof) : "", FAILED_STATES.includes(slide.state) ? "" : createElement("p.empty", {}, bilingual("The reading will appear here when it is complete.", "判读完成后将在此显示。")));
       return;
     }
     form ??= new ReportForm(address, refresh);
     const report = await form.render(slide);
     if (stopped) return;
-    panel.replaceChildren(resultSection(reading), patientRiskSection(reading), report, provenanceSection(reading, id));
+    panel.replaceChildren(resultSection(reading), patientRiskSection(reading), report, provenanceSection(reading, id), slide.proof ? proofSection(slide.proof) : "");
   }
 
   // --- evidence

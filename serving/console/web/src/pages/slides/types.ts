@@ -50,8 +50,21 @@ export interface Reading {
   created: string;
 }
 
+export interface Proof {
+  at: string;
+  readers: { name: string; version: string }[];
+  words: number;
+  files: number;
+  bytes: number;
+  tiles: number;
+  regions: number;
+  original_sha256: string;
+  copy_sha256: string;
+}
+
 export interface SlideDetail extends Slide {
   sha256: string | null;
+  proof?: Proof | null;
   reasons: { code?: string; en?: string; zh?: string }[] | null;
   reading: Reading | null;
 }
