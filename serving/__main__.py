@@ -143,6 +143,21 @@ def send_slide(
     typer.echo(f"{url}/console/slides/{slide}")
 
 
+@app.command("confirm-scale")
+def confirm_scale(
+    slide: Annotated[str, typer.Argument(help="id of a slide that is awaiting_scale")],
+    mpp: Annotated[float, typer.Option(help="microns per pixel, looked up at the scanner")],
+    url: Annotated[str, typer.Option(help="address of the service")] = "http://127.0.0.1:3000",
+    token: Annotated[str, typer.Option(envvar="TOKEN", help="token of the clinic or of an operator")] = "",
+) -> None:
+    """Confirm the scale of a slide whose file contradicts itself or its sender; the slide proceeds."""
+    from serving.cli import send_slide as client
+
+    with reported_errors(OSError, ValueError):
+        row = client.confirm_scale(url, slide, token, mpp)
+    typer.echo(f"{slide} is {row['state']} at {row['mpp']:g} microns per pixel")
+
+
 app.command("token")(tokens.print_token)
 
 

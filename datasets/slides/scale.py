@@ -98,6 +98,20 @@ def _differ(first: ScaleStatement, second: ScaleStatement) -> bool:
     return any(max(ratio, 1 / ratio) > tolerance + 1e-9 for ratio in ratios)
 
 
+def confirmation_conflict(
+    statements: Sequence[ScaleStatement], operator: ScaleStatement | None
+) -> tuple[ScaleStatement, ...]:
+    """The statements between which a person is to decide. operator: the scale that came with the slide, which decides
+    between the file's statements if it is one of them, and is doubtful if it is none.
+    """
+    if operator is None:
+        return conflicting_statements(statements)
+    if any(not each.is_magnification and not _differ(each, operator) for each in statements):
+        return ()
+    contradicting = [each for each in statements if _differ(each, operator)]
+    return (operator, *contradicting) if contradicting else ()
+
+
 def scale_issue(statements: Sequence[ScaleStatement]) -> SlideIssue:
     """Why a slide has no scale: nothing states it, or the statements differ."""
     conflict = conflicting_statements(statements)

@@ -41,7 +41,7 @@ MIRAX_SUFFIX = ".mrxs"
 MAX_LOSSES = 5  # of the connection, during one file
 CHUNK_BYTES = 4 << 20  # bytes sent at a time
 TIMEOUT_SECONDS = 600  # seconds for one small slide
-FINAL_STATES = ("ready", "abstained", "quality_failed", "failed", "cancelled")
+FINAL_STATES = ("ready", "abstained", "quality_failed", "failed", "cancelled", "awaiting_scale")
 TRIAGE_LABELS = {
     "negative": "negative 阴性",
     "review": "review 待复核",
@@ -125,11 +125,23 @@ def follow(base: str, slide: str, token: str, console: Console) -> dict[str, Any
             time.sleep(0.3)
 
 
+def confirm_scale(base: str, slide: str, token: str, mpp: float) -> dict[str, Any]:
+    """Confirm microns per pixel for a slide that waits for them; the slide as it is afterwards."""
+    headers = {"Content-Type": "application/json"}
+    with _request(
+        f"{base}/v1/slides/{slide}/scale", "POST", token, headers, json.dumps({"mpp": mpp}).encode()
+    ) as response:
+        payload: dict[str, Any] = json.load(response)
+    return payload
+
+
 def show_reading(console: Console, slide: dict[str, Any], description: str) -> None:
     """One slide as its reading tells it; `what` is said beside its accession number."""
     reading = slide.get("reading")
     if reading is None:
         reasons = [Text(f"  {reason['en']} {reason['zh']}", style="yellow") for reason in slide.get("reasons", [])]
+        if slide["state"] == "awaiting_scale":
+            reasons.append(Text(f"  python -m serving confirm-scale {slide['slide_id']} --mpp ..."))
         console.print(
             Panel(Group(Text(slide["state"], style="bold"), *reasons), title=f"{slide['accession']} ({description})")
         )

@@ -57,6 +57,7 @@ PROBLEMS: dict[str, tuple[str, ...]] = {
         *STORE_PROBLEMS,
     ),
     "POST /v1/slides/{id}/cancel": ("unknown_slide", "slide_state", "upload_locked", *STORE_PROBLEMS),
+    "POST /v1/slides/{id}/scale": (*BODY_PROBLEMS, "invalid_request", "unknown_slide", "slide_state", *STORE_PROBLEMS),
     "POST /v1/slides/{id}/review": ("not_a_pathologist", "unknown_slide", "slide_state", *STORE_PROBLEMS),
     "POST /v1/slides/{id}/sign": SIGN_PROBLEMS,
     "POST /v1/slides/{id}/amend": SIGN_PROBLEMS,
@@ -65,6 +66,7 @@ PROBLEMS: dict[str, tuple[str, ...]] = {
 
 METADATA_PAIR = "[!-+.-~]+( [A-Za-z0-9+/]*={0,2})?"  # of Upload-Metadata
 STRING: Schema = {"type": "string"}
+NUMBER: Schema = {"type": "number"}
 COUNT: Schema = {"type": "integer", "minimum": 0}
 NULL: Schema = {"type": "null"}
 SLIDE_ID_PARAM = path_param("id", "slide_id", pattern="^[0-9a-f]{32}$")
@@ -247,6 +249,16 @@ def _slide_paths() -> Schema:
                 parameters=[SLIDE_ID_PARAM],
             )
         },
+        "/v1/slides/{id}/scale": {
+            "post": _operation(
+                "POST /v1/slides/{id}/scale",
+                "confirmScale",
+                "Confirm the scale of a slide whose file contradicts itself or its sender",
+                json_response(SLIDE_REF),
+                parameters=[SLIDE_ID_PARAM],
+                requestBody=json_body(request_form.ScaleConfirmation),
+            )
+        },
     }
 
 
@@ -297,6 +309,9 @@ def _report_paths(settings: Settings) -> Schema:
 
 def schemas() -> Schema:
     message_schema = closed_object({"code": STRING, "en": STRING, "zh": STRING}, ["code", "en", "zh"])
+    scale_schema = closed_object({"source": STRING, "x": NUMBER, "y": NUMBER}, ["source", "x", "y"])
+    scales = {"type": "array", "items": scale_schema, "description": "With scale_conflict: the values that differ."}
+    reason_schema = closed_object({"code": STRING, "en": STRING, "zh": STRING, "scales": scales}, ["code", "en", "zh"])
     form_fields = model_schema(request_form.FormFields)["properties"]
     nullable_fields = {name: {"anyOf": [form_fields[name], NULL]} for name in request_form.REQUIRED_FIELDS}
     nullable_string: Schema = {"anyOf": [STRING, NULL]}
@@ -306,7 +321,7 @@ def schemas() -> Schema:
         **dict.fromkeys(("state_en", "state_zh", "name", "created", "updated"), STRING),
         "code": nullable_string,
         "sha256": nullable_string,
-        "reasons": {"type": "array", "items": message_schema},
+        "reasons": {"type": "array", "items": reason_schema},
         "notes": {"type": "array", "items": message_schema},
         "bytes": COUNT,
         **nullable_fields,

@@ -20,7 +20,16 @@ from serving.core.db.store import Store
 from serving.core.http.problems import ProblemError
 from serving.core.http.request import JSONResponse, Request, Response
 from serving.core.http.router import Routes
-from serving.core.http.validation import FLAG, RequestModel, matching, one_of, parse_query, validate, whole_number
+from serving.core.http.validation import (
+    FLAG,
+    RequestModel,
+    matching,
+    one_of,
+    parse_query,
+    read_model,
+    validate,
+    whole_number,
+)
 from serving.core.identifiers import new_id
 from serving.pathology import turnaround
 from serving.pathology.context import ID_PATTERN, Row, SlideContext, state_problem
@@ -28,7 +37,7 @@ from serving.pathology.dicomweb.stow import StowRoutes
 from serving.pathology.report.render import ReportRenderer, heatmap_file
 from serving.pathology.report.routes import ReportRoutes
 from serving.pathology.report.signing import SigningRoutes
-from serving.pathology.slides import storage, upload_store
+from serving.pathology.slides import scale, storage, upload_store
 from serving.pathology.slides import store as slide_store
 from serving.pathology.slides.states import SIGNED, STATES, TO_REVIEW, SlideNotFoundError
 from serving.pathology.upload import request_form
@@ -85,6 +94,7 @@ class PathologyRoutes:
             "/v1/slides/{id}": {"GET": self.get_slide},
             "/v1/slides/{id}/report": {"GET": self.report_routes.get_report},
             "/v1/slides/{id}/cancel": {"POST": self.cancel},
+            "/v1/slides/{id}/scale": {"POST": self.confirm_scale},
             "/v1/slides/{id}/review": {"POST": self.signing_routes.review},
             "/v1/slides/{id}/sign": {"POST": self.signing_routes.sign},
             "/v1/slides/{id}/amend": {"POST": self.signing_routes.amend},
@@ -237,6 +247,14 @@ class PathologyRoutes:
             await self.intake.abort_upload(upload, "cancelled", {"by": "request"})
         else:
             await self.context.write(lambda c: slide_store.transition(c, slide["id"], "cancelled", {"by": "request"}))
+        return JSONResponse(slide_to_json(await self.context.load_slide(request), include_details=True))
+
+    async def confirm_scale(self, request: Request) -> Response:
+        """Give a slide that waits for it the scale that a person has confirmed; in the log under their name."""
+        slide = await self.context.load_slide(request)
+        confirmation, _ = await read_model(request, request_form.ScaleConfirmation, self.settings.limits)
+        subject = request.principal.subject
+        await self.context.write(lambda connection: scale.confirm(connection, slide["id"], confirmation.mpp, subject))
         return JSONResponse(slide_to_json(await self.context.load_slide(request), include_details=True))
 
 

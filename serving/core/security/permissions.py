@@ -64,6 +64,7 @@ PERMISSIONS: dict[str, frozenset[str]] = {
     "GET /v1/slides/{id}/heatmap_files/{level}/{tile}": SLIDE_ROLES,
     "GET /v1/slides/{id}/annotations.geojson": SLIDE_ROLES,
     "POST /v1/slides/{id}/cancel": CLINIC,
+    "POST /v1/slides/{id}/scale": frozenset({"clinic", "operator"}),
     "POST /v1/slides/{id}/review": PATHOLOGIST,
     "POST /v1/slides/{id}/sign": PATHOLOGIST,
     "POST /v1/slides/{id}/amend": PATHOLOGIST,

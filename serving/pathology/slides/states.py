@@ -18,7 +18,8 @@ _ABORTED = ("failed", "cancelled")  # may follow any unfinished state
 
 STATES: dict[str, SlideState] = {
     "uploading": SlideState("being uploaded", "上传中", ("verifying", *_ABORTED)),
-    "verifying": SlideState("being verified", "校验中", ("deidentified", *_ABORTED)),
+    "verifying": SlideState("being verified", "校验中", ("awaiting_scale", "deidentified", *_ABORTED)),
+    "awaiting_scale": SlideState("waiting for its scale to be confirmed", "待确认比例", ("verifying", *_ABORTED)),
     "deidentified": SlideState("de-identified", "已去标识", ("quality_passed", "quality_failed", *_ABORTED)),
     "quality_passed": SlideState("quality check passed", "质量合格", ("queued", *_ABORTED)),
     "quality_failed": SlideState("quality check failed: scan the slide again", "质量不合格，请重新扫描"),

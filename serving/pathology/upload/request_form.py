@@ -167,6 +167,12 @@ class Submission(FormFields):
     ] = None
 
 
+class ScaleConfirmation(RequestModel):
+    """The body of POST /v1/slides/{id}/scale."""
+
+    mpp: Annotated[float, MPP, Field(description="Microns per pixel, looked up at the scanner.")]
+
+
 def missing_sha256() -> FieldError:
     """The error of a slide whose SHA-256 nobody announced."""
     return FieldError("sha256", "absent", SHA256.expected, SHA256.expected_zh)

@@ -28,7 +28,7 @@ from models.pathology.card import SlideCard
 from models.pathology.policy import ReadingPolicy
 from serving.core.db.engine import write_transaction
 from serving.pathology.originals import assembly
-from serving.pathology.slides import storage, upload_store
+from serving.pathology.slides import scale, storage, upload_store
 from serving.pathology.slides import store as slide_store
 from serving.pathology.slides.store import Row
 from serving.pathology.workflow import slide_files
@@ -39,7 +39,10 @@ PROOF_NAME = "proof.json"
 
 
 def verify_file(context: StepContext, slide_id: str) -> bool:
-    """Check that the file has the announced SHA-256, that its format is sound, and that its scale is known."""
+    """Check that the file has the announced SHA-256, that its format is sound, and that its scale is known.
+
+    A slide whose scale is doubtful waits: this workflow ends, and another begins when the scale is confirmed.
+    """
     row = context.load_row(slide_id)
     if (context.slide_dir(slide_id) / "slide").exists():
         return True
@@ -55,6 +58,10 @@ def verify_file(context: StepContext, slide_id: str) -> bool:
         metadata = _read_metadata(assembly.locate_slide(path, paths), row)
     except SlideError as error:
         return context.fail(slide_id, error.issues)
+    reason = None if scale.is_confirmed(row) else scale.confirmation_reason(metadata.scales, row["mpp"])
+    if reason is not None:
+        context.transition(slide_id, scale.WAITING_STATE, reasons=[reason])
+        return False
     return True if metadata.mpp is not None else context.fail(slide_id, [slide_issue("no_scale")])
 
 

@@ -4,7 +4,8 @@ workflow = SlideWorkflow(settings, infer)           # `infer` calls the tile run
 workflow.start(); workflow.enqueue_new()            # begins new slides; interrupted ones resume by themselves
 workflow.stop()
 
-A workflow has its slide's id, so no slide is read twice at once. DBOS stores a few numbers of each step as JSON; the
+A workflow has its slide's id, so no slide is read twice at once; a slide whose scale a person had to confirm has a
+second one, after the first has ended. DBOS stores a few numbers of each step as JSON; the
 step's results are in the slide's folder. After a crash at any point a slide resumes after the last batch written: in
 the next process on this machine, or, if several share a PostgreSQL and the slides' folder, in another one that has
 found this one dead.
@@ -23,6 +24,7 @@ from dbos import DBOS, Serializer, SetWorkflowID
 
 from serving.core.audit.authenticator import open_log_store
 from serving.core.billing.prices import Prices
+from serving.pathology.slides import scale
 from serving.pathology.slides import store as slide_store
 from serving.pathology.slides.states import UNFINISHED
 from serving.pathology.workflow.executor import StepExecutor
@@ -37,7 +39,8 @@ logger = logging.getLogger("yuheng.jobs")
 # Raised when the steps change: a slide under way is finished by the version that began it.
 WORKFLOW_VERSION = "slides-2"
 MAX_RECOVERIES = 100  # of a slide whose reading is interrupted again and again
-PROCESSING_STATES = tuple(state for state in UNFINISHED if state != "uploading")
+PROCESSING_STATES = tuple(state for state in UNFINISHED if state not in ("uploading", scale.WAITING_STATE))
+CONFIRMED_SUFFIX = ".confirmed"  # of the workflow that begins when a person has confirmed the slide's scale
 FAILED_WORKFLOW_STATES = ("ERROR", "CANCELLED", "MAX_RECOVERY_ATTEMPTS_EXCEEDED")
 
 
@@ -150,11 +153,11 @@ class SlideWorkflow:
             self.engine, *(("verifying",) if self._has_enqueued else PROCESSING_STATES), limit=1_000
         )
         self._has_enqueued = True
-        slide_ids = [row["id"] for row in rows if row["id"] not in self._enqueued]
-        for slide_id in slide_ids:
-            with SetWorkflowID(slide_id):
+        slide_ids = {workflow_id(row): row["id"] for row in rows if workflow_id(row) not in self._enqueued}
+        for identifier, slide_id in slide_ids.items():
+            with SetWorkflowID(identifier):
                 self.queue.enqueue(self._workflow, slide_id)
-            self._enqueued.add(slide_id)
+            self._enqueued.add(identifier)
         return len(slide_ids)
 
     def _recover_slides(self, alive: set[str]) -> None:
@@ -163,15 +166,17 @@ class SlideWorkflow:
         dead_workers = {str(workflow.executor_id) for workflow in pending} - alive
         if dead_workers:
             DBOS._recover_pending_workflows(sorted(dead_workers))
-        slide_ids = [row["id"] for row in slide_store.in_state(self.engine, *PROCESSING_STATES, limit=1_000)]
+        workflow_ids = [workflow_id(row) for row in slide_store.in_state(self.engine, *PROCESSING_STATES, limit=1_000)]
         failed = (
-            DBOS.list_workflows(workflow_ids=slide_ids, status=list(FAILED_WORKFLOW_STATES), load_input=False)
-            if slide_ids
+            DBOS.list_workflows(workflow_ids=workflow_ids, status=list(FAILED_WORKFLOW_STATES), load_input=False)
+            if workflow_ids
             else []
         )
         for workflow in failed:
             self.executor.fail_slide(
-                workflow.workflow_id, "workflow", workflow.error or RuntimeError(f"DBOS says {workflow.status}")
+                workflow.workflow_id.removesuffix(CONFIRMED_SUFFIX),
+                "workflow",
+                workflow.error or RuntimeError(f"DBOS says {workflow.status}"),
             )
 
     def _handle_eviction(self) -> None:
@@ -181,7 +186,9 @@ class SlideWorkflow:
     def wait_for_slide(self, slide_id: str, seconds: float) -> None:
         """Block until the slide's workflow has ended. Raises TimeoutError."""
         started = time.monotonic()
-        while DBOS.retrieve_workflow(slide_id).get_status().status in ("PENDING", "ENQUEUED", "DELAYED"):
+        row = slide_store.get(self.engine, slide_id)
+        identifier = slide_id if row is None else workflow_id(row)
+        while DBOS.retrieve_workflow(identifier).get_status().status in ("PENDING", "ENQUEUED", "DELAYED"):
             if time.monotonic() - started > seconds:
                 raise TimeoutError(f"slide {slide_id} has not ended after {seconds:g} s")
             time.sleep(0.1)
@@ -201,6 +208,10 @@ class SlideWorkflow:
             if not self._step("infer", slide_id, [*model_ref, batch_number]):
                 return "ended"
         return str(self._step("aggregate", slide_id, model_ref))
+
+
+def workflow_id(row: slide_store.Row) -> str:
+    return str(row["id"]) + (CONFIRMED_SUFFIX if scale.is_confirmed(row) else "")
 
 
 def exit_process() -> None:

@@ -10,8 +10,10 @@ import pytest
 import sqlalchemy as sa
 
 from datasets.slides.deidentification.deidentify import deidentify_slide
+from datasets.slides.scale import ScaleStatement
 from serving.core.db.schema import SLIDE_EVENTS, SLIDES
 from serving.core.identifiers import new_id
+from serving.pathology.slides import scale
 from serving.pathology.slides import store as slide_store
 from tests.browser.conftest import screenshot
 from tests.browser.console.conftest import TENANT, axe
@@ -180,6 +182,32 @@ def test_a_clinic_sees_its_slides_and_uploads_one_on_a_tablet(open_page, slide_i
     assert page.evaluate("document.documentElement.scrollWidth") <= 820
     assert axe(page) == []
     screenshot(page, f"slides_viewer_tablet_{language}")
+
+
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_a_clinic_confirms_the_scale_of_a_slide_whose_file_contradicts_itself(open_page, console, language):
+    engine = console.gateway.service.store.engine
+    slide = put_slide(console.gateway, "verifying", tenant=TENANT, accession=f"C26-0060{language}")
+    statements = [
+        ScaleStatement("Aperio MPP", 0.252, 0.252),
+        ScaleStatement("XResolution, YResolution", 0.5, 0.5),
+    ]
+    reason = scale.confirmation_reason(statements, None)
+    slide_store.transition(engine, slide, scale.WAITING_STATE, reasons=[reason])
+    page = open_page("clinic", path=f"/console/slides/{slide}", language=language)
+    page.wait_for_selector("#scales li >> nth=1")
+    assert page.locator("#scales li").all_inner_texts() == [
+        "0.252 µm/px Aperio MPP",
+        "0.5 µm/px XResolution, YResolution",
+    ]
+    assert axe(page) == []
+    screenshot(page, f"slides_scale_{language}")
+    page.click("#scales button >> nth=0")
+    assert page.input_value("#mpp") == "0.252"
+    page.click(f"form >> text={ {'en': 'Confirm', 'zh': '确认'}[language] }")
+    page.wait_for_selector(".steps .current")
+    row = slide_store.get(engine, slide)
+    assert (row["state"], row["mpp"]) == ("verifying", 0.252)
 
 
 def fill_report(page, findings: str) -> None:

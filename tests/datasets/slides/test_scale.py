@@ -143,6 +143,15 @@ def test_two_fields_that_differ_are_both_displayed_and_neither_is_believed(tmp_p
     assert all(field in refused.value.zh() for field in fields)
 
 
+@pytest.mark.parametrize(
+    "name", [name for name in CONFLICTS if CONFLICTS[name][1] and name.split()[0] in ("MPP", "OME")]
+)
+def test_a_copy_believes_none_of_two_values_either(tmp_path, name):
+    (tmp_path / "slide.tif").write_bytes(one_image(**CONFLICTS[name][0]))
+    (tmp_path / "store").mkdir()
+    assert check_slide(deidentify_slide(tmp_path / "slide.tif", tmp_path / "store", key=bytes(32)).path).mpp is None
+
+
 def test_an_operators_scale_ends_a_conflict(tmp_path):
     (tmp_path / "slide.svs").write_bytes(one_image(description=f"{APERIO}|MPP = 0.25", **per_cm(0.5)))
     with sandbox.open_slide(tmp_path / "slide.svs") as slide:

@@ -13,7 +13,7 @@ from datasets.slides.deidentification.container import TileRange, copy_name
 from datasets.slides.deidentification.tiff import descriptions, ndpi, vendor_xml
 from datasets.slides.deidentification.tiff.pixels import pixel_ranges, require_separate, stored_length
 from datasets.slides.deidentification.tiff.plan import Original, Plan, PlannedImage, all_directories, is_well_formed
-from datasets.slides.deidentification.tiff.tags import JPEG_TABLES, LONG, SHORT, Tags, resolution_tags
+from datasets.slides.deidentification.tiff.tags import JPEG_TABLES, LONG, RESOLUTION_TAGS, SHORT, Tags, resolution_tags
 from datasets.slides.deidentification.tiff.writer import TiffWriter, output_layout
 from datasets.slides.errors import SlideError
 from datasets.slides.formats.tiff_check import PLAIN_FORMATS
@@ -52,13 +52,22 @@ def clean_tiff(checked: CheckedSlide, folder: Path, limits: SlideLimits, key: by
     try:
         with open_original(checked, limits) as original, path.open("xb", BUFFER_BYTES) as file:
             images = PLANS[checked.format](original)
-            if checked.format in PLAIN_FORMATS and checked.mpp is not None:
-                images[0] = replace(images[0], tags=images[0].tags | resolution_tags(checked.mpp))
+            if checked.format in PLAIN_FORMATS:
+                images[0] = replace(images[0], tags=state_scale(images[0].tags, checked))
             _write_copy(original, images, file)
     except SlideError:
         path.unlink(missing_ok=True)
         raise
     return path
+
+
+def state_scale(tags: Tags, checked: CheckedSlide) -> Tags:
+    """The tags with the one scale of the original, which may have stated it in a text that the copy does not have. If
+    its statements differed, the copy states none of them; an Aperio file has its own in its description.
+    """
+    if checked.mpp is not None:
+        return tags | resolution_tags(checked.mpp)
+    return tags if checked.format == "aperio" else {tag: tags[tag] for tag in tags if tag not in RESOLUTION_TAGS}
 
 
 def _write_copy(original: Original, images: list[PlannedImage], file: BinaryIO) -> None:

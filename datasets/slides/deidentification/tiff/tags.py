@@ -76,6 +76,7 @@ CLOSED_LISTS: dict[int, Collection[int]] = {
 }
 SIZES = (WIDTH, HEIGHT, TILE_WIDTH, TILE_HEIGHT)  # checked against the pixels by formats/tiff.py
 MAX_REFERENCE = 65_535
+RESOLUTION_TAGS = (X_RESOLUTION, Y_RESOLUTION, RESOLUTION_UNIT)
 
 
 def image_tags(

@@ -6,6 +6,7 @@ import json
 
 import numpy as np
 import pytest
+import tifffile
 
 from datasets.slides.deidentification import deidentify
 from datasets.slides.simulate import pyramid
@@ -14,7 +15,9 @@ from models.bundle import Bundle
 from models.pathology.card import SlideCard
 from serving import settings as settings_module
 from serving.core.audit.authenticator import open_log_store
+from serving.core.db.engine import write_transaction
 from serving.core.identifiers import utc_now
+from serving.pathology.slides import scale
 from serving.pathology.slides import store as slide_store
 from serving.pathology.slides import upload_store
 from serving.pathology.viewer.deepzoom import DeepZoom
@@ -274,6 +277,44 @@ def test_a_slide_that_no_model_reads_fails_without_affecting_others(context, set
         workflow.stop()
     assert slide_store.get(context.engine, readable)["state"] in ("ready", "abstained")
     assert slide_store.get(context.engine, unreadable)["code"] == "no_model"
+
+
+def contradict(path, target):
+    """The simulated slide of `path` with a description that states half the scale of its resolution tags."""
+    with tifffile.TiffFile(path) as file:
+        tag = file.pages[0].tags["ImageDescription"]
+    text = b'<OME><Image><Pixels SizeX="2048" SizeY="1536" PhysicalSizeX="0.25"/></Image></OME>'
+    data = bytearray(path.read_bytes())
+    data[tag.valueoffset : tag.valueoffset + tag.count] = text.ljust(tag.count, b"\0")
+    target.write_bytes(data)
+    return target
+
+
+def test_a_slide_whose_file_contradicts_itself_waits_and_is_read_at_the_confirmed_scale(
+    context, settings, slide_file, tmp_path
+):
+    slide = create_slide(context, contradict(slide_file, tmp_path / "slide.tiff"))
+    sound = create_slide(context, slide_file)
+    workflow = SlideWorkflow(settings, context.infer)
+    workflow.start()
+    try:
+        assert workflow.enqueue_new() == 2
+        for each in (slide, sound):
+            workflow.wait_for_slide(each, 60)
+        row = slide_store.get(context.engine, slide)
+        assert (row["state"], row["code"]) == ("awaiting_scale", "scale_conflict")
+        assert sorted(each["x"] for each in row["reasons"][0]["scales"]) == [0.25, 0.5]
+        assert workflow.enqueue_new() == 0
+        with write_transaction(context.engine) as connection:
+            scale.confirm(connection, slide, 0.5, "clinic-7")
+        assert workflow.enqueue_new() == 1
+        workflow.wait_for_slide(slide, 60)
+    finally:
+        workflow.stop()
+    row, sound_row = (slide_store.get(context.engine, each) for each in (slide, sound))
+    assert row["state"] == sound_row["state"], row["reasons"]
+    assert (row["reading"]["slide"]["mpp"], row["reading"]["slide"]["mpp_from"]) == ([0.5, 0.5], "operator")
+    assert row["reading"]["probability"] == pytest.approx(sound_row["reading"]["probability"], abs=1e-6)
 
 
 def test_the_workflow_stores_json_and_no_pickles(context, settings, slide_file):

@@ -15,6 +15,7 @@ export const TBS: Labels = {
 export const STATES: Labels = {
   uploading: ["Uploading", "上传中"],
   verifying: ["Verifying", "校验中"],
+  awaiting_scale: ["Scale to be confirmed", "待确认比例"],
   deidentified: ["De-identified", "已去标识"],
   quality_passed: ["Quality passed", "质量合格"],
   quality_failed: ["Quality failed: rescan", "质量不合格，请重新扫描"],

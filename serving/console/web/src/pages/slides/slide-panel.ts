@@ -1,7 +1,8 @@
 // The panel beside the slide, and the cards in place of the image while there is none.
 
 import { formatTimestamp, formatNumber, formatPercent } from "../../ui/format";
-import { bilingual, bilingualLabel, createElement, type Child } from "./dom";
+import { currentUser } from "../../session";
+import { bilingual, bilingualLabel, createElement, errorElement, type Child } from "./dom";
 import { REQUEST_FIELDS, RISK_LEVELS, STATES, PROCESSING_STATES, TRIAGE, UNFIT_REASONS } from "./labels";
 import type { Proof, Reading, SlideDetail } from "./types";
 import type { Bilingual, Labels } from "../../ui/i18n";
@@ -33,6 +34,27 @@ export function failureCard(slide: SlideDetail): HTMLElement {
     createElement("h2", {}, bilingualLabel(titles, slide.state)),
     reasons.length ? createElement("ul.reasons", {}, reasons) : createElement("p", {}, slide.code || ""),
     createElement("p.actions", {}, createElement("a.button.main", { href: "/console/slides" }, bilingual("Upload again", "重新上传"))));
+}
+
+// The statements about the scale that differ, and the form with which a person confirms a value.
+export function scaleCard(slide: SlideDetail, confirm: (mpp: number) => Promise<void>): HTMLElement {
+  const scales = (slide.reasons ?? []).flatMap(({ scales = [] }) => scales);
+  const input = createElement("input", { type: "number", id: "mpp", step: "any", min: 0.02, max: 40, required: true, class: "short" });
+  const message = createElement("div", { "aria-live": "polite" });
+  const button = createElement("button.main", { type: "submit" }, bilingual("Confirm", "确认"));
+  const rows = scales.map(({ source, x, y }) => createElement("li", {},
+    createElement("button", { type: "button", onclick: () => { input.value = String(x); } }, x === y ? `${x} µm/px` : `${x} × ${y} µm/px`), ` ${source}`));
+  const onsubmit = (event: SubmitEvent) => {
+    event.preventDefault();
+    button.disabled = true;
+    confirm(input.valueAsNumber).catch((error: unknown) => message.replaceChildren(errorElement(error))).finally(() => { button.disabled = false; });
+  };
+  return createElement("div.card", { role: "alert" },
+    createElement("h2", {}, bilingual("Which scale is right?", "请确认比例")),
+    createElement("p", {}, bilingual("The file, or its request form, states different scales. Nothing is read before one is confirmed; look it up at the scanner.", "文件或申请单中记载的比例不一致。确认前不会判读；请在扫描仪上查明。")),
+    createElement("ul.reasons", { id: "scales" }, rows),
+    currentUser()?.roles.includes("clinic") ? createElement("form", { onsubmit },
+      createElement("label", {}, bilingual("Microns per pixel", "每像素微米数"), " ", input), " ", button, message) : null);
 }
 
 export function resultSection(reading: Reading): HTMLElement {

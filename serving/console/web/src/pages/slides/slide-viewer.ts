@@ -6,7 +6,7 @@ import { bilingual, bilingualLabel, byId, createElement, errorElement } from "./
 import { FAILED_STATES, READ_STATES, SPECIMENS, STATES } from "./labels";
 import { ReportForm } from "./report-form";
 import { SlideImage } from "./slide-image";
-import { failureCard, factsSection, patientRiskSection, progressCard, proofSection, provenanceSection, resultSection } from "./slide-panel";
+import { failureCard, factsSection, patientRiskSection, progressCard, proofSection, provenanceSection, resultSection, scaleCard } from "./slide-panel";
 import type { Reading, SlideDetail } from "./types";
 
 // Shows a slide in the page of slide-page.tsx and follows its state. Returns a function that stops the viewer.
@@ -89,7 +89,11 @@ export function startViewer(id: string): () => void {
     const waiting = byId("waiting");
     if (!READ_STATES.includes(slide.state)) {
       waiting.hidden = false;
-      waiting.replaceChildren(FAILED_STATES.includes(slide.state) ? failureCard(slide) : progressCard(slide));
+      if (slide.state !== "awaiting_scale") {
+        waiting.replaceChildren(FAILED_STATES.includes(slide.state) ? failureCard(slide) : progressCard(slide));
+      } else if (!document.getElementById("scales")) { // what a person types outlives an event
+        waiting.replaceChildren(scaleCard(slide, confirmScale));
+      }
       return;
     }
     waiting.hidden = true;
@@ -112,6 +116,11 @@ export function startViewer(id: string): () => void {
       waiting.hidden = false;
       waiting.replaceChildren(createElement("div.card.bad", {}, bilingual("The slide image cannot be displayed: ", "无法显示切片图像："), error instanceof Error ? error.message : String(error)));
     }
+  }
+
+  async function confirmScale(mpp: number): Promise<void> {
+    await fetchJson(`${address}/scale`, { body: { mpp } });
+    await refresh();
   }
 
   // --- the panel beside the slide

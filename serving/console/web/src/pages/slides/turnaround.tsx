@@ -27,7 +27,7 @@ export interface Turnaround {
 
 // Groups of states for display, in the order of a slide's life cycle.
 const STATE_GROUPS: { key: string; en: string; zh: string; states: string[] }[] = [
-  { key: "in-progress", en: "In progress", zh: "处理中", states: ["uploading", "verifying", "deidentified", "quality_passed", "queued", "inferring", "aggregating"] },
+  { key: "in-progress", en: "In progress", zh: "处理中", states: ["uploading", "verifying", "awaiting_scale", "deidentified", "quality_passed", "queued", "inferring", "aggregating"] },
   { key: "awaiting-review", en: "Awaiting review", zh: "待审核", states: [] }, // slides that were read, as counted by the service
   { key: "in-review", en: "In review", zh: "审核中", states: ["in_review"] },
   { key: "signed", en: "Signed", zh: "已签发", states: ["signed", "amended"] },

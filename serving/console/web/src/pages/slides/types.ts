@@ -62,10 +62,17 @@ export interface Proof {
   copy_sha256: string;
 }
 
+// Microns per pixel as a field of the file, or of the request form, states them.
+export interface Scale {
+  source: string;
+  x: number;
+  y: number;
+}
+
 export interface SlideDetail extends Slide {
   sha256: string | null;
   proof?: Proof | null;
-  reasons: { code?: string; en?: string; zh?: string }[] | null;
+  reasons: { code?: string; en?: string; zh?: string; scales?: Scale[] }[] | null;
   reading: Reading | null;
 }
 
