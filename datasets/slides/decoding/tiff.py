@@ -21,10 +21,11 @@ from datasets.slides.byte_source import Size, open_source
 from datasets.slides.decoding.pixel_types import PixelType
 from datasets.slides.formats import tiff
 from datasets.slides.formats import tiff_directories as tags
+from datasets.slides.formats.flat import FRAME_MARKERS
 from datasets.slides.formats.tiff_directories import BLACK_IS_ZERO, PALETTE, RGB, YCBCR, TiffDirectory, read_directories
 from datasets.slides.limits import SlideLimits
 
-CACHE_BYTES = 64 * 2**20  # of decoded tiles, or one tile if that is larger
+CACHE_BYTES = 32 * 2**20  # of decoded tiles, or one tile if that is larger
 SAMPLED_TILES = 16  # from which the range of 16-bit values and the use of transparency are known
 JPEG_COMPRESSIONS = (6, 7, 33007)  # whose decoder returns RGB
 APERIO_YCBCR = 33003  # JPEG 2000 whose decoder returns YCbCr
@@ -145,6 +146,13 @@ class _Level:
             photometric == YCBCR and compression not in (*JPEG_COMPRESSIONS, 33005, 34712)
         )
 
+    def _require_size(self, data: bytes) -> None:
+        """Raises ValueError if the stream of a tile states more pixels than a tile has."""
+        size = coded_size(data)
+        if size is not None and size[0] * size[1] > self.tile_size[0] * self.tile_size[1]:
+            width, height = self.tile_size
+            raise ValueError(f"a tile of {size[0]:,} x {size[1]:,} pixels where {width} x {height} were expected")
+
     def decode(self, descriptor: int, column: int, row: int) -> NDArray[Any] | None:
         """(height, width, channels) of a tile, cut off at the edge of the image; None if it is not stored."""
         channels = []
@@ -154,6 +162,7 @@ class _Level:
             if not offset or not length:
                 return None
             data = os.pread(descriptor, length, offset)
+            self._require_size(data)
             segment, _, _ = self.page.decode(data, number, jpegtables=self.page.jpegtables)
             if segment is None:
                 return None
@@ -166,6 +175,20 @@ class _Level:
         samples = np.asarray(samples[:height, :width])
         samples = samples.view(np.uint8) if samples.dtype == np.bool_ else samples
         return _ycbcr_to_rgb(samples) if self._is_ycbcr else samples
+
+
+def coded_size(data: bytes) -> Size | None:
+    """The size that a JPEG or JPEG 2000 stream states, for which its decoder takes memory; None if it is neither."""
+    if data[:4] == b"\xff\x4f\xff\x51":
+        right, bottom, left, top = (int.from_bytes(data[start : start + 4]) for start in (8, 12, 16, 20))
+        return right - left, bottom - top
+    position = 2 if data[:2] == b"\xff\xd8" else len(data)
+    while position + 9 <= len(data) and data[position] == 0xFF:
+        marker, length = data[position + 1], int.from_bytes(data[position + 2 : position + 4])
+        if marker in FRAME_MARKERS:
+            return int.from_bytes(data[position + 7 : position + 9]), int.from_bytes(data[position + 5 : position + 7])
+        position += 1 if marker == 0xFF else 2 + max(length, 2)
+    return None
 
 
 def _ycbcr_to_rgb(samples: NDArray[Any]) -> NDArray[np.uint8]:

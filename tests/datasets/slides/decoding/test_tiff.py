@@ -6,6 +6,7 @@ import pytest
 import tifffile
 from PIL import Image
 
+from datasets.slides.decoding.tiff import coded_size
 from datasets.slides.deidentification.tiff.clean import clean_tiff
 from datasets.slides.errors import SlideError
 from datasets.slides.limits import SLIDE_LIMITS
@@ -222,6 +223,24 @@ def test_a_link_out_of_a_complete_file_ends_its_list_of_images(tmp_path):
         (tmp_path / "slide.tif").write_bytes(data)
         with open_slide(tmp_path / "slide.tif") as slide:
             np.testing.assert_array_equal(slide.read(0, 0, (WIDTH, HEIGHT)), COLOUR)
+
+
+@pytest.mark.parametrize("compression", ["jpeg", "aperio_jp2000_rgb"])
+def test_a_tile_that_states_more_pixels_than_a_tile_has_is_not_decoded(tmp_path, compression):
+    write_tiles(tmp_path / "slide.tif", COLOUR, {"photometric": "rgb", "compression": compression})
+    with tifffile.TiffFile(tmp_path / "slide.tif") as file:
+        offset, count = file.pages[0].dataoffsets[0], file.pages[0].databytecounts[0]
+    data = bytearray((tmp_path / "slide.tif").read_bytes())
+    tile = bytes(data[offset : offset + count])
+    assert coded_size(tile) == TILE
+    size = offset + (8 if compression != "jpeg" else tile.index(b"\xff\xc0") + 5)
+    width = 4 if compression != "jpeg" else 2
+    data[size : size + 2 * width] = (60_000).to_bytes(width) * 2
+    (tmp_path / "slide.tif").write_bytes(data)
+    with open_slide(tmp_path / "slide.tif") as slide:
+        np.testing.assert_array_equal(slide.read(256, 128, (64, 64)).shape, (64, 64, 3))  # another tile
+        with pytest.raises(SlideError, match="60,000 x 60,000 pixels where 128 x 128 were expected"):
+            slide.read(0, 0, (64, 64))
 
 
 NAMES = ["label", "Macro", "thumbnail image", "Label_Image", "overview"]

@@ -17,9 +17,8 @@ from serving import settings as settings_module
 from serving.core.audit.authenticator import open_log_store
 from serving.core.db.engine import write_transaction
 from serving.core.identifiers import utc_now
-from serving.pathology.slides import scale
+from serving.pathology.slides import scale, upload_store
 from serving.pathology.slides import store as slide_store
-from serving.pathology.slides import upload_store
 from serving.pathology.viewer.deepzoom import DeepZoom
 from serving.pathology.workflow import aggregation, steps
 from serving.pathology.workflow.runner import TileRunner
