@@ -64,7 +64,9 @@ def derive_words(texts: Iterable[bytes], known: Iterable[str], vocabulary: froze
     At most MAX_WORDS + 1 are returned. vocabulary: in small letters.
     """
     vocabulary = vocabulary | COMMON_WORDS
-    words: set[str] = set()
+    known = [text.strip() for text in known]
+    # a number of the form is no measure, however short
+    words = {text for text in known if text.isdigit() and len(text) >= MIN_NEEDLE_BYTES}
     for text in _all_texts(texts, known):
         for word in _phrases(text):
             if is_identifying(word, vocabulary):
@@ -78,7 +80,12 @@ def is_identifying(phrase: str, vocabulary: frozenset[str]) -> bool:
     """Whether any token of a phrase may identify somebody: no number, and no word of the vocabulary."""
     if _NUMBER.fullmatch(phrase) or _UID.fullmatch(phrase):
         return phrase not in vocabulary and _is_identifying_number(phrase)
-    return any(_is_identifying_token(token, vocabulary) for token in _TOKENS.findall(phrase)) or _is_code(phrase)
+    tokens = _TOKENS.findall(phrase)
+    if any(_is_identifying_token(token, vocabulary) for token in tokens):
+        return True
+    words = [_stem(token) for token in tokens if not token.isdigit()]
+    is_numbered_word = bool(words) and sum(map(str.isdigit, phrase)) < 6 and all(word in vocabulary for word in words)
+    return _is_code(phrase) and not is_numbered_word
 
 
 def unknown_words(text: str, vocabulary: frozenset[str]) -> list[str]:
@@ -134,7 +141,8 @@ def decode_text(raw: bytes) -> list[str]:
             decoded.append(text)
     except UnicodeDecodeError:
         text = ""
-    if decoded and b"\0" not in stripped and not raw.endswith(b"\0\0"):  # zeros are of UTF-16, or end it
+    # zeros are of UTF-16, or end it
+    if decoded and text.isascii() and b"\0" not in stripped and not raw.endswith(b"\0\0"):
         return decoded
     for encoding in ("utf-16-le", "utf-16-be", "gb18030", "latin-1"):
         source = raw[: len(raw) & ~1] if encoding.startswith("utf-16") else stripped

@@ -4,7 +4,7 @@ import base64
 import re
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from datasets.slides.deidentification.deidentify import CONTAINERS
@@ -30,6 +30,7 @@ def search_for(*texts, known=()):
 @settings(max_examples=80, deadline=None)
 @given(NAMES, st.sampled_from(ENCODINGS), st.sampled_from(ENCODINGS), st.sampled_from([str, str.upper, str.lower]))
 def test_a_name_in_one_encoding_is_found_in_every_other(name, stored, copied, case):
+    assume(name.isascii() or not name.encode(stored).isascii())  # such as UOUOUO, which is Chinese in UTF-16
     search = search_for(name.encode(stored))
     assert search.matches(b"\xff\x00" + case(name).encode(copied) + b"\x00")
     assert not search.matches(b"Aperio Image Library v11.2.1 AppMag = 20 JFIF 0.4990")
@@ -69,11 +70,13 @@ def test_dates_ids_and_uids_are_searched_for_and_numbers_are_not():
     assert words(b"1.3.6.1.4.1.36533.116129230")
     for number in (b"0.4990", b"46920", b"46920x33014", b"20x", b"16777215", b"00000000", b"1.2.840.10008.1.2.4.50"):
         assert not words(number), number
-    assert not words(b"Aperio Library") | words(b"AppMag = 20")
+    assert not words(b"Aperio Library") | words(b"AppMag = 20") | words(b"slide-0001")
+    assert words(b"S26-001")
 
 
 def test_words_of_the_form_and_of_file_names_are_searched_for():
-    search = search_for(known=["ACC-77001", "Zhang_Wei"])
+    search = search_for(known=["ACC-77001", "Zhang_Wei", "260417"])
+    assert search.matches(b"\x00260417\x00")
     assert search.matches(b"acc-77001")
     assert search.matches(b"zhang wei")
 

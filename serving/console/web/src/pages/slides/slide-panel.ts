@@ -118,7 +118,7 @@ function factList(facts: Fact[]): HTMLElement {
 // What was proved of the de-identified copy before the uploaded file was removed.
 export function proofSection(proof: Proof): HTMLElement {
   const readers = proof.readers.map(({ name, version }) => `${name} ${version}`.trim()).join(", ");
-  const [words, bytes, tiles, regions] = [proof.words, proof.bytes, proof.tiles, proof.regions].map(formatNumber);
+  const [words, bytes, tiles, regions] = [proof.words, proof.bytes, proof.tiles, proof.regions].map((count) => formatNumber(count));
   return createElement("details.origin", { id: "proof" },
     createElement("summary", {}, bilingual("De-identification proved", "去标识已证明")),
     createElement("p", {}, bilingual("No label, no macro image and no name in this copy; the tissue is unchanged.", "本副本不含标签图、宏观图与姓名等标识；组织像素未变。")),
