@@ -131,7 +131,10 @@ def write_dicom(folder: str | Path, slide: SimulatedSlide) -> Path:
         data.ImageType = ["DERIVED", "PRIMARY", "VOLUME", "RESAMPLED" if level else "NONE"]
         data.ImageComments, data.InstanceNumber = SIMULATED, level + 1
         data.TotalPixelMatrixColumns, data.TotalPixelMatrixRows = width, height
-        data.ImagedVolumeWidth, data.ImagedVolumeHeight = (length * slide.mpp / 1_000 for length in slide.size)  # mm
+        if slide.defect != "no_scale":
+            data.ImagedVolumeWidth, data.ImagedVolumeHeight = (
+                length * slide.mpp / 1_000 for length in slide.size
+            )  # mm
         data.Rows = data.Columns = TILE
         data.NumberOfFrames, data.SamplesPerPixel, data.PlanarConfiguration = len(jpegs), 3, 0
         data.BitsAllocated = data.BitsStored = 8
