@@ -166,8 +166,8 @@ def read_pillow(path: Path, files: list[Path]) -> Inspection:
     with Image.open(path) as image:
         for name, value in image.info.items():
             if name not in PILLOW_NUMBERS:
-                inspection.add(str(name), value)
-                inspection.add("names", str(name))
+                inspection.add("a text", value)
+                inspection.add("the name of a text", str(name))
         for name, value in getattr(image, "applist", ()):
             inspection.add(name, b"" if name in ("APP0", "APP2", "APP14") else value)
         if image.format != "TIFF":  # whose tags are its EXIF

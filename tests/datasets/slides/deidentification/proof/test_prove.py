@@ -175,6 +175,18 @@ def test_a_file_more_in_the_folder_of_a_copy_is_searched_too(tmp_path, monkeypat
     assert "notes.txt" in english
 
 
+def test_a_refusal_does_not_quote_a_name_that_is_a_key(tmp_path, monkeypatch):
+    from PIL.PngImagePlugin import PngInfo
+
+    words = PngInfo()
+    words.add_text(NAME, "x")
+    Image.fromarray(painted(96, 64)).save(tmp_path / "a.png", pnginfo=words)
+    (tmp_path / "copy").mkdir()
+    monkeypatch.setitem(deidentify.CONTAINERS, "png", replace(CONTAINERS["png"], clean=copied_as_it_is))
+    english, _ = refused_for(tmp_path / "a.png", tmp_path / "copy")
+    assert "(the name of a text)" in english
+
+
 def test_a_lossless_picture_decodes_to_the_same_pixels(tmp_path):
     (tmp_path / "copy").mkdir()
     copy = deidentify_slide(named_png(tmp_path), tmp_path / "copy", key=KEY).path
