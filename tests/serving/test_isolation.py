@@ -25,6 +25,7 @@ from serving.decisions.records import answer_of
 from serving.decisions.service import DecisionService
 from serving.governance.lineage import erasure, trace
 from serving.pathology.slides import store as slide_store
+from serving.pathology.slides import upload_store
 from serving.privacy.consent import grants, rules
 from serving.privacy.subjects.indicators import columns_by_group
 from tests.serving.conftest import (
@@ -272,7 +273,7 @@ def test_two_clinics_with_the_same_slide_get_their_own_certificates(settings):
     engine = open_log_store(settings, 1.0)
     for slide, tenant in (("5" * 32, "east"), ("6" * 32, "west")):
         slide_store.create(engine, slide, "uploading", sha256="f" * 64, tenant=tenant)
-        slide_store.create_upload(engine, slide, slide, 0, None, {"reference": "a.svs"} if tenant == "west" else {})
+        upload_store.create_upload(engine, slide, slide, 0, None, {"reference": "a.svs"} if tenant == "west" else {})
         slide_store.transition(engine, slide, "cancelled")
         folder = settings.paths.slides / slide / "slide"
         folder.mkdir(parents=True)

@@ -62,6 +62,8 @@ def read_previous(
     non_finite_columns = [
         name for name in frame.columns if frame[name].dtype.is_float() and not frame[name].is_finite().all()
     ]
+    if (frame["limit"].is_not_null() & frame["expected_loss"].is_null()).any():  # NaN is read as missing
+        non_finite_columns.append("expected_loss")
     if non_finite_columns:
         errors.append(f"has values in {', '.join(non_finite_columns)} that are not finite numbers.")
     duplicate_ids = frame["company_id"].drop_nulls()
