@@ -53,6 +53,8 @@ class SlideMetadata:
     stated:   mpp as the file states it; None also if its statements differ.
     scales:   all statements of the file.
     icc:      whether the file has a colour profile, which is not applied.
+    planes:   focal planes of the finest level, counted from the slide upwards.
+    plane_spacing: microns between them, or None.
     """
 
     format: str
@@ -64,6 +66,8 @@ class SlideMetadata:
     background: tuple[int, int, int] = WHITE
     icc: bool = False
     notes: tuple[str, ...] = ()
+    planes: int = 1
+    plane_spacing: float | None = None
 
     @property
     def size(self) -> Size:
@@ -84,13 +88,15 @@ class Slide:
         read: Callable[[int, int, Size, int], Pixels],
         close: Callable[[], None],
         limits: SlideLimits = SLIDE_LIMITS,
+        read_plane: Callable[[int, int, Size, int, int], Pixels] | None = None,
     ):
         self.metadata = metadata
-        self._read, self._close, self._limits = read, close, limits
+        self._read, self._close, self._limits, self._read_plane = read, close, limits, read_plane
 
-    def read(self, x: int, y: int, size: Size, level: int = 0) -> Pixels:
+    def read(self, x: int, y: int, size: Size, level: int = 0, plane: int | None = None) -> Pixels:
         """Read `size` pixels of `level` from (x, y) in level-0 pixels: (height, width, 3) uint8.
 
+        plane: a focal plane; None reads each tile in the plane where it is sharpest.
         Pixels outside the slide are background. Raises SlideError if the region cannot be decoded, ValueError for
         arguments out of range.
         """
@@ -102,7 +108,11 @@ class Slide:
             raise ValueError(f"the region is {width} x {height}; read 1 to {limit:,} pixels at a time")
         if max(abs(x), abs(y)) > 2 * self._limits.side:
             raise ValueError(f"the position is ({x}, {y}); it must be within {2 * self._limits.side:,} pixels")
-        return self._read(x, y, size, level)
+        if plane is None or self.metadata.planes == 1 and plane == 0:
+            return self._read(x, y, size, level)
+        if self._read_plane is None or not 0 <= plane < self.metadata.planes:
+            raise ValueError(f"plane is {plane}; it must be from 0 to {self.metadata.planes - 1}")
+        return self._read_plane(x, y, size, level, plane)
 
     def close(self) -> None:
         self._close()
@@ -282,9 +292,9 @@ def _open_dicom(checked: CheckedSlide, limits: SlideLimits) -> Slide:
 
     image = DicomImage(checked, limits)
 
-    def read(x: int, y: int, size: Size, level: int) -> Pixels:
+    def read(x: int, y: int, size: Size, level: int, plane: int | None = None) -> Pixels:
         try:
-            return image.read(x, y, size, level)
+            return image.read(x, y, size, level, plane)
         except Exception as error:  # see open_slide
             raise _undecodable_error(checked, error) from error
 
@@ -292,9 +302,15 @@ def _open_dicom(checked: CheckedSlide, limits: SlideLimits) -> Slide:
         Level(*level.size, downsample) for level, downsample in zip(image.levels, image.downsamples, strict=True)
     )
     metadata = SlideMetadata(
-        checked.format, levels, stated=checked.mpp, scales=checked.scales, icc=image.has_icc_profile
+        checked.format,
+        levels,
+        stated=checked.mpp,
+        scales=checked.scales,
+        icc=image.has_icc_profile,
+        planes=image.planes,
+        plane_spacing=image.plane_spacing,
     )
-    return Slide(metadata, read, image.close, limits)
+    return Slide(metadata, read, image.close, limits, read)
 
 
 def _isolated_path(checked: CheckedSlide) -> tuple[str, tempfile.TemporaryDirectory[str] | None]:

@@ -36,6 +36,7 @@ from datasets.slides.scale import ScaleStatement
 
 ROOT = Path(__file__).parents[2]
 PAGE_BYTES = 4_096
+SHARPEST = -1  # in place of a focal plane: the sharpest one of each tile
 MAX_ATTEMPTS = 3  # of a task whose process crashed
 T = TypeVar("T")
 
@@ -70,7 +71,7 @@ def open_slide(
     except BaseException:
         process.close()
         raise
-    return Slide(metadata, process.read, process.close, limits)
+    return Slide(metadata, process.read, process.close, limits, process.read)
 
 
 def call_in_sandbox(
@@ -157,9 +158,9 @@ class _SandboxProcess:
         result: dict[str, Any] = answer_json
         return result
 
-    def read(self, x: int, y: int, size: Size, level: int) -> Pixels:
+    def read(self, x: int, y: int, size: Size, level: int, plane: int = SHARPEST) -> Pixels:
         with self._lock:
-            line = self._exchange(b"[%d,%d,%d,%d,%d]\n" % (x, y, *size, level))
+            line = self._exchange(b"[%d,%d,%d,%d,%d,%d]\n" % (x, y, *size, level, plane))
             if line == b"ok\n":
                 return np.frombuffer(self._pixels, np.uint8, 3 * size[0] * size[1]).reshape(size[1], size[0], 3).copy()
         try:
@@ -241,9 +242,9 @@ def main(descriptor: int) -> None:
         _write_all(response_fd, json.dumps({"refused": None, "answer": asdict(slide.metadata)}).encode() + b"\n")
         for line in sys.stdin.buffer:
             _extend_cpu_limit(sandbox_limits)
-            x, y, width, height, level = json.loads(line)
+            x, y, width, height, level, plane = json.loads(line)
             try:
-                region = slide.read(x, y, (width, height), level)
+                region = slide.read(x, y, (width, height), level, None if plane == SHARPEST else plane)
             except (SlideError, MemoryError) as error:
                 _write_all(response_fd, _error_response(error, sandbox_limits))
                 continue

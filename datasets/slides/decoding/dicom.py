@@ -14,16 +14,18 @@ from numpy.typing import NDArray
 
 from datasets.slides.byte_source import CheckedSlide, Size
 from datasets.slides.decoding.dicom_frames import decode_frame
+from datasets.slides.decoding.focus import sharpest_plane
 from datasets.slides.formats.dicom import tags
 from datasets.slides.formats.dicom.instance import items, name_syntax
 from datasets.slides.formats.dicom.series import read_levels
 from datasets.slides.limits import SlideLimits
 
 CACHE_BYTES = 64 * 2**20  # of decoded frames, or one frame if that is larger
+MAX_SHARPEST = 100_000  # tiles whose sharpest focal plane is remembered
 
 
 class DicomImage:
-    """The levels of one slide. Not for use by several threads."""
+    """The levels of one slide. Not for use by several threads. plane_spacing: microns between focal planes, or None."""
 
     def __init__(self, checked: CheckedSlide, limits: SlideLimits):
         self.levels = read_levels(checked, limits)
@@ -33,6 +35,8 @@ class DicomImage:
         self.downsamples = [(width / level.size[0] + height / level.size[1]) / 2 for level in self.levels]
         paths = items(finest.first.header, tags.OPTICAL_PATH)[finest.path.index :]
         self.has_icc_profile = bool(paths and paths[0].get(tags.ICC_PROFILE))
+        self.planes, self.plane_spacing = finest.planes, finest.plane_spacing
+        self._sharpest: dict[tuple[int, int, int], int] = {}  # focal plane of (level, column, row)
         self._cache: OrderedDict[tuple[int, int], NDArray[np.uint8]] = OrderedDict()
         self._cached_bytes = 0
         self._descriptors = {path: os.open(path, os.O_RDONLY | os.O_CLOEXEC) for path in checked.files}
@@ -41,7 +45,7 @@ class DicomImage:
         for descriptor in self._descriptors.values():
             os.close(descriptor)
 
-    def read(self, x: int, y: int, size: Size, level: int) -> NDArray[np.uint8]:
+    def read(self, x: int, y: int, size: Size, level: int, plane: int | None = None) -> NDArray[np.uint8]:
         """As Slide.read; tiles that were not scanned, and what lies outside, are white."""
         image, downsample = self.levels[level], self.downsamples[level]
         left, top = round(x / downsample), round(y / downsample)
@@ -50,10 +54,9 @@ class DicomImage:
         tile_width, tile_height = image.first.tile_size
         for row in range(max(top, 0) // tile_height, -(-max(bottom, 0) // tile_height)):
             for column in range(max(left, 0) // tile_width, -(-max(right, 0) // tile_width)):
-                frame = image.frame_at(column, row, image.planes // 2)
-                if frame is None:
+                tile = self._read_tile(level, column, row, plane)
+                if tile is None:
                     continue
-                tile = self._read_frame(level, frame)
                 tile_left, tile_top = column * tile_width, row * tile_height
                 x0, x1 = max(left, tile_left, 0), min(right, tile_left + tile_width)
                 y0, y1 = max(top, tile_top, 0), min(bottom, tile_top + tile_height)
@@ -61,6 +64,26 @@ class DicomImage:
                     visible = tile[y0 - tile_top : y1 - tile_top, x0 - tile_left : x1 - tile_left]
                     region[y0 - top : y1 - top, x0 - left : x1 - left] = visible
         return region
+
+    def _read_tile(self, level: int, column: int, row: int, plane: int | None) -> NDArray[np.uint8] | None:
+        """The tile in a focal plane; None: in the one where it is sharpest."""
+        image = self.levels[level]
+        if plane is None:
+            plane = self._find_sharpest(level, column, row) if image.planes > 1 else 0
+        frame = image.frame_at(column, row, min(plane, image.planes - 1))
+        return None if frame is None else self._read_frame(level, frame)
+
+    def _find_sharpest(self, level: int, column: int, row: int) -> int:
+        key = level, column, row
+        if key not in self._sharpest:
+            image = self.levels[level]
+            frames = [image.frame_at(column, row, plane) for plane in range(image.planes)]
+            planes = [plane for plane, frame in enumerate(frames) if frame is not None]
+            tiles = [self._read_frame(level, frame) for frame in frames if frame is not None]
+            if len(self._sharpest) >= MAX_SHARPEST:
+                self._sharpest.clear()
+            self._sharpest[key] = planes[sharpest_plane(tiles)] if tiles else 0
+        return self._sharpest[key]
 
     def _read_frame(self, level: int, frame: int) -> NDArray[np.uint8]:
         key = level, frame

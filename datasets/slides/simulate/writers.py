@@ -27,6 +27,7 @@ from datasets.slides.simulate.pyramid import SIMULATED, Pyramid, tile_count, wri
 from datasets.slides.simulate.slides import TILE, SimulatedSlide, simulate_slide
 
 MAGNIFICATION = 20  # as a KFB states it
+DEFOCUSED_QUALITY = 85  # of the JPEG of tiles that are out of focus
 
 
 class KfbTile(NamedTuple):
@@ -96,8 +97,11 @@ def build_kfb(
     return b"".join([head, entries, *stored_jpegs])
 
 
-def write_dicom(folder: str | Path, slide: SimulatedSlide) -> Path:
-    """Write one TILED_FULL instance per level; return the path of the finest, in the same folder as the others."""
+def write_dicom(folder: str | Path, slide: SimulatedSlide, planes: int = 1, plane_spacing: float = 1.0) -> Path:
+    """Write one TILED_FULL instance per level; return the path of the finest, in the same folder as the others.
+
+    planes: focal planes, `plane_spacing` microns apart; the sharp one rises from the left of the slide to its right.
+    """
     from pydicom import Dataset
     from pydicom.dataset import FileDataset, FileMetaDataset
     from pydicom.encaps import encapsulate
@@ -113,7 +117,13 @@ def write_dicom(folder: str | Path, slide: SimulatedSlide) -> Path:
         digest = hashlib.sha256(repr((slide, *key)).encode()).digest()
         return UID(f"2.25.{int.from_bytes(digest[:15])}")
 
-    for level, ((width, height), jpegs) in enumerate(zip(sizes, tiles, strict=True)):
+    for level, ((width, height), sharp_jpegs) in enumerate(zip(sizes, tiles, strict=True)):
+        columns = tile_count(width)
+        jpegs = [
+            _defocus(jpeg, abs(plane - (index % columns) * planes // columns) / 2**level)
+            for plane in range(planes)
+            for index, jpeg in enumerate(sharp_jpegs)
+        ]
         meta = FileMetaDataset()
         meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID = UID(WSI_SOP_CLASS), uid("instance", level)
         meta.TransferSyntaxUID = JPEGBaseline8Bit
@@ -136,6 +146,7 @@ def write_dicom(folder: str | Path, slide: SimulatedSlide) -> Path:
                 length * slide.mpp / 1_000 for length in slide.size
             )  # mm
         data.Rows = data.Columns = TILE
+        data.TotalPixelMatrixFocalPlanes, data.NumberOfOpticalPaths = planes, 1
         data.NumberOfFrames, data.SamplesPerPixel, data.PlanarConfiguration = len(jpegs), 3, 0
         data.BitsAllocated = data.BitsStored = 8
         data.HighBit, data.PixelRepresentation = 7, 0
@@ -145,6 +156,8 @@ def write_dicom(folder: str | Path, slide: SimulatedSlide) -> Path:
         if slide.defect != "no_scale":
             pixel_measures = Dataset()
             pixel_measures.PixelSpacing = [slide.mpp * 2**level / 1_000] * 2  # mm
+            if planes > 1:
+                pixel_measures.SpacingBetweenSlices = plane_spacing / 1_000  # mm
             shared_groups.PixelMeasuresSequence = Sequence([pixel_measures])
         data.SharedFunctionalGroupsSequence = Sequence([shared_groups])
         optical_path.OpticalPathIdentifier = "1"
@@ -153,6 +166,18 @@ def write_dicom(folder: str | Path, slide: SimulatedSlide) -> Path:
         data["PixelData"].VR, data["PixelData"].is_undefined_length = "OB", True
         data.save_as(path, enforce_file_format=True)
     return folder / "level_0.dcm"
+
+
+def _defocus(jpeg: bytes, planes: float) -> bytes:
+    """The tile as it looks some focal planes away from the sharp one; SIMULATED as a Gaussian blur."""
+    import io
+
+    from PIL import Image, ImageFilter
+
+    if planes == 0:
+        return jpeg
+    blurred = Image.open(io.BytesIO(jpeg)).filter(ImageFilter.GaussianBlur(1.5 * planes))
+    return encode_jpeg(np.asarray(blurred), DEFOCUSED_QUALITY)
 
 
 def write(

@@ -5,12 +5,17 @@ import shutil
 import numpy as np
 import openslide
 import pytest
+from PIL import Image, ImageFilter
 from pydicom import Dataset, dcmread
 from pydicom.encaps import encapsulate, generate_frames
 from pydicom.sequence import Sequence
 
+from datasets.slides import sandbox
+from datasets.slides.deidentification.deidentify import deidentify_slide
 from datasets.slides.errors import SlideError
 from datasets.slides.reader import open_slide
+from datasets.slides.simulate.slides import simulate_slide
+from datasets.slides.simulate.writers import write_dicom
 from tests.datasets.slides.dicom_files import CODECS, frame_groups, image
 from tests.datasets.slides.slide_files import painted
 
@@ -318,3 +323,63 @@ def test_frames_of_several_fragments_are_refused(tmp_path):
     refused = refusal(path)
     assert refused.codes == ("packing",)
     assert "36 fragments; expected one for each of 12 frames" in str(refused).replace(", which is not read here", "")
+
+
+# ---- focal planes -----------------------------------------------------------------------------------
+
+
+def blurred(pixels, radius):
+    return np.asarray(Image.fromarray(pixels).filter(ImageFilter.GaussianBlur(radius)))
+
+
+@pytest.mark.parametrize("sparse", [False, True])
+@pytest.mark.parametrize("opener", [open_slide, sandbox.open_slide])
+def test_each_tile_is_read_in_its_sharpest_plane_or_in_a_given_one(tmp_path, sparse, opener):
+    """The left half is sharp in the lowest plane, the right half in the highest."""
+    left, right = PIXELS.copy(), PIXELS.copy()
+    left[:, 128:] = blurred(PIXELS, 3)[:, 128:]
+    right[:, :128] = blurred(PIXELS, 3)[:, :128]
+    planes = [left, blurred(PIXELS, 2), right]
+    path = image(tmp_path, "a.dcm", planes, "explicit", sparse=sparse)
+    data = dcmread(path)
+    data.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0].SpacingBetweenSlices = 0.0015
+    data.save_as(path)
+    with opener(path) as slide:
+        assert (slide.metadata.planes, slide.metadata.plane_spacing) == (3, 1.5)
+        for number, plane in enumerate(planes):
+            np.testing.assert_array_equal(slide.read(0, 0, (200, 150), plane=number), plane)
+        stained = slide.read(64, 64, (128, 64))
+        np.testing.assert_array_equal(stained, PIXELS[64:128, 64:192])
+        with pytest.raises(ValueError, match="plane is 3; it must be from 0 to 2"):
+            slide.read(0, 0, (8, 8), plane=3)
+
+
+def test_a_slide_of_one_plane_has_plane_0_alone(tmp_path):
+    with open_slide(image(tmp_path, "a.dcm", [PIXELS], "explicit")) as slide:
+        assert (slide.metadata.planes, slide.metadata.plane_spacing) == (1, None)
+        np.testing.assert_array_equal(slide.read(0, 0, (200, 150), plane=0), PIXELS)
+        with pytest.raises(ValueError, match="plane"):
+            slide.read(0, 0, (8, 8), plane=1)
+
+
+def test_a_simulated_stack_is_read_as_sharp_as_the_slide_without_planes(tmp_path):
+    """SIMULATED: Gaussian blur stands for defocus."""
+    slide = simulate_slide(3, "HSIL", 5, 2)
+    flat, stack = write_dicom(tmp_path / "flat", slide), write_dicom(tmp_path / "stack", slide, planes=5)
+    with open_slide(flat) as sharp, open_slide(stack) as focused:
+        assert (focused.metadata.planes, focused.metadata.plane_spacing) == (5, 1.0)
+        size = sharp.metadata.size
+        expected, pixels = sharp.read(0, 0, size), focused.read(0, 0, size)
+        single = np.abs(focused.read(0, 0, size, plane=0).astype(int) - expected).mean()
+    assert np.abs(pixels.astype(int) - expected).mean() < 0.1 * single
+
+
+def test_the_copy_of_a_stack_has_all_its_planes(tmp_path):
+    path = image(tmp_path / "in", "a.dcm", [PIXELS, blurred(PIXELS, 2), blurred(PIXELS, 4)], "jpeg", sparse=True)
+    (tmp_path / "out").mkdir()
+    copy = deidentify_slide(path, tmp_path / "out", key=bytes(32)).path
+    with open_slide(path) as slide, open_slide(copy) as copied:
+        assert copied.metadata.planes == 3
+        for plane in range(3):
+            pixels = [each.read(0, 0, (200, 150), plane=plane) for each in (slide, copied)]
+            np.testing.assert_array_equal(*pixels)
