@@ -50,7 +50,8 @@ def rebuild_header(level: DicomLevel, number: int, limits: SlideLimits, key: byt
         tags.FOCAL_PLANES: ("UL", struct.pack("<I", level.planes)),
     }
     series = text(stored, tags.SERIES)
-    derived: CopyDataset = {  # where the original lacks them
+    derived: CopyDataset = {  # where the original lacks them, or has something else than a UID
+        tags.SERIES: ("UI", keyed_uid(key, series).encode()),
         tags.SOP_INSTANCE: ("UI", keyed_uid(key, f"{series} instance {number}").encode()),
         tags.STUDY: ("UI", keyed_uid(key, f"{series} study").encode()),
     }

@@ -184,9 +184,15 @@ def read_instance(source: ByteSource, limits: SlideLimits) -> DicomInstance:
     cursor = Cursor(source, offset, syntax != tags.IMPLICIT, limits)
     instance = DicomInstance(source.path, syntax, {}, FramePositions(), offset)
     for element in cursor.elements(source.size):
+        if instance.has_pixels:
+            # What follows native pixels must be elements: otherwise bytes are missing, and their end, as their length
+            # tells it, is something else.
+            continue
         if element.tag == PIXEL_DATA:
             _read_pixel_data(cursor, element, instance)
-            break
+            end = element.offset + element.length
+            if not instance.is_native or not source.read_up_to(end, limits.text_bytes).strip(b"\0"):
+                break
         if element.tag == tags.FRAME_GROUPS and cursor.is_sequence(element):
             for end in cursor.items(element):
                 instance.positions.append(read_dataset(cursor, end, tags.GROUPS))

@@ -18,6 +18,7 @@ from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 from datasets.slides.deidentification.codestream import clean_j2k, clean_jpeg
 from datasets.slides.deidentification.deidentify import deidentify_slide
 from datasets.slides.deidentification.dicom.clean import clean_dicom, tile_ranges
+from datasets.slides.errors import SlideError
 from datasets.slides.formats.dicom import tags
 from datasets.slides.limits import SLIDE_LIMITS
 from datasets.slides.reader import open_slide
@@ -242,15 +243,29 @@ def test_comments_inside_jpeg_frames_are_left_out(tmp_path):
     np.testing.assert_array_equal(pixels_of(copy), before)
 
 
-def test_bytes_behind_native_pixels_are_left_out(tmp_path):
-    path = image(tmp_path / "in", "a.dcm", [PIXELS], "explicit")
+@pytest.mark.parametrize("codec", ["explicit", "jpeg"])
+def test_bytes_behind_the_pixels_are_left_out(tmp_path, codec):
+    path = image(tmp_path / "in", "a.dcm", [PIXELS], codec)
     data = dcmread(path)
-    data.PixelData += NAME.encode() + b" "
-    data.save_as(path)
+    if codec == "explicit":
+        data.PixelData += NAME.encode() + b" "
+        data.save_as(path)
     with path.open("ab") as file:
-        file.write(b"no element at all: Zhang San")
+        file.write(bytes(512) if codec == "explicit" else b"no element at all: Zhang San")
     clean(path, tmp_path / "out")
     assert survivors(tmp_path / "out") == []
+
+
+def test_native_pixels_that_lack_bytes_are_refused(tmp_path):
+    """Their length covers the beginning of what follows, which would be copied as pixels."""
+    path = image(tmp_path, "a.dcm", [PIXELS], "explicit")
+    data = dcmread(path)
+    data.add_new(0xFFFCFFFC, "OB", b"padding by Zhang San")
+    data.save_as(path)
+    content = path.read_bytes()
+    path.write_bytes(content[:-1000] + content[-980:])
+    with pytest.raises(SlideError):
+        check_slide(path)
 
 
 def test_a_colour_profile_loses_its_texts(tmp_path):
