@@ -2,6 +2,8 @@
 
 import inspect
 import json
+import subprocess
+import sys
 
 import pytest
 
@@ -18,9 +20,10 @@ def pages():
     return build_pages()
 
 
-def test_no_page_lags_behind_the_code(pages):
-    outdated = [path for path, page in pages.items() if not (ROOT / path).exists() or text(ROOT / path) != page]
-    assert not outdated, "run make docs-reference"
+def test_no_page_lags_behind_the_code():
+    """In a process of its own, as make docs-reference writes them."""
+    check = subprocess.run([sys.executable, "-m", "docs.generate", "--check"], cwd=ROOT, capture_output=True, text=True)
+    assert check.returncode == 0, check.stdout + check.stderr
 
 
 def test_every_command_is_described():

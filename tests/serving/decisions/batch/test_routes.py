@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import io
 import time
+from datetime import datetime
 
 import httpx
 import orjson
 import polars as pl
 import pytest
+import xlsxwriter
 
 from datasets.schema import ColumnSchema
 from serving.decisions.batch.formats import MEDIA_TYPES, BatchFile
@@ -26,8 +28,15 @@ def known(made) -> list[str]:
 def written(frame: pl.DataFrame, format: str) -> bytes:
     out = io.BytesIO()
     writers = {"csv": frame.write_csv, "ndjson": frame.write_ndjson, "parquet": frame.write_parquet}
-    (writers | {"xlsx": frame.write_excel})[format](out)
+    (writers | {"xlsx": lambda out: write_workbook(frame, out)})[format](out)
     return out.getvalue()
+
+
+def write_workbook(frame: pl.DataFrame, out: io.BytesIO) -> None:
+    """The same bytes for the same rows, whenever they are written."""
+    with xlsxwriter.Workbook(out) as workbook:
+        workbook.set_properties({"created": datetime(2026, 1, 1)})
+        frame.write_excel(workbook)
 
 
 def read(content: bytes, format: str) -> pl.DataFrame:
