@@ -26,6 +26,7 @@ MAX_RECORD_BYTES = 1_000_000  # bytes of one record
 MAX_RECORD_LINES = 200  # lines of one record, where a quotation mark before it was not closed
 SAMPLE_BYTES = 256 * 1024
 MAX_BLOCK_BYTES = 16 * 1024 * 1024
+MAX_NUL_SHARE = 0.01  # of the signs of a text; a value with one is a fault of its row
 _SUBSTITUTE = "\x1f"  # of a delimiter that is more than one byte
 
 
@@ -45,7 +46,7 @@ class DelimitedFile:
                 sample = read_sample(file, encoding, SAMPLE_BYTES)
         except (OSError, EOFError, ValueError) as error:
             raise UnreadableFileError(f"{self.source.path}: cannot be read: {error}. Save it again.") from error
-        if "\x00" in sample:
+        if sample.count("\x00") > len(sample) * MAX_NUL_SHARE:
             raise UnreadableFileError(
                 f"{self.source.path}: is not text in UTF-8 or another known encoding. Save it as CSV in UTF-8."
             )
@@ -72,7 +73,14 @@ class DelimitedFile:
 
     def chunks(self, rows: int) -> Iterator[Chunk]:
         """The rows as text, about `rows` in a chunk, without the empty ones at the end. Raises UnreadableFileError."""
-        return drop_empty_end(mark_empty_rows(chunk) for chunk in self._parsed_blocks(rows))
+        return drop_empty_end(mark_empty_rows(self._with_delimiters(chunk)) for chunk in self._parsed_blocks(rows))
+
+    def _with_delimiters(self, chunk: Chunk) -> Chunk:
+        """The chunk with the delimiter itself where its substitute stands inside a value."""
+        if _is_one_byte(self.dialect.delimiter):
+            return chunk
+        frame = chunk.frame.with_columns(pl.all().str.replace_all(_SUBSTITUTE, self.dialect.delimiter, literal=True))
+        return Chunk(chunk.first_row, frame, chunk.faults)
 
     def _parsed_blocks(self, rows: int) -> Iterator[Chunk]:
         names, rest, blocks = self._open()
@@ -115,14 +123,29 @@ class DelimitedFile:
 
 def _normalised(blocks: Iterator[bytes], dialect: Dialect) -> Iterator[bytes]:
     """Blocks with \\n between lines, a delimiter of one byte, and quotation marks inside values doubled."""
+    replacements = [(b'\\"', b'""')] if dialect.has_escapes else []
+    if not _is_one_byte(dialect.delimiter):
+        replacements.append((dialect.delimiter.encode(), _SUBSTITUTE.encode()))
+    rest = b""
     for block in blocks:
         if dialect.newline == "\r":
             block = block.replace(b"\r", b"\n")
-        if dialect.has_escapes:
-            block = block.replace(b'\\"', b'""')
-        if len(dialect.delimiter.encode()) > 1:
-            block = block.replace(dialect.delimiter.encode(), _SUBSTITUTE.encode())
-        yield block
+        if replacements:  # what is replaced has several bytes, which a block may cut; a line end never does
+            data = rest + block
+            end = data.rfind(b"\n") + 1
+            block, rest = data[:end], data[end:]
+        yield _replaced(block, replacements)
+    yield _replaced(rest, replacements)
+
+
+def _replaced(data: bytes, replacements: list[tuple[bytes, bytes]]) -> bytes:
+    for old, new in replacements:
+        data = data.replace(old, new)
+    return data
+
+
+def _is_one_byte(delimiter: str) -> bool:
+    return len(delimiter.encode()) == 1
 
 
 def _resized(blocks: Iterator[bytes], rows: int) -> Iterator[bytes]:
@@ -154,8 +177,6 @@ def _header_end(data: bytes, records: int, quote: str) -> int:
         if not line_end:
             return 0
         records -= bool(data[end:line_end].strip())
-        if not data[end:line_end].strip() and records == 1 and not end:
-            return line_end  # the header is blank
         end = line_end
     return end
 
@@ -165,12 +186,12 @@ def _parse_header(data: bytes, dialect: Dialect, source: SourceFile) -> list[str
         lines = [line for line in io.StringIO(data.decode(), newline="")]
     except UnicodeDecodeError as error:
         raise UnreadableFileError(f"The header cannot be read: {error}. Save the file as UTF-8 CSV.") from error
-    delimiter = dialect.delimiter if len(dialect.delimiter.encode()) == 1 else _SUBSTITUTE
+    delimiter = dialect.delimiter if _is_one_byte(dialect.delimiter) else _SUBSTITUTE
     records = [record for record in csv.reader(lines, delimiter=delimiter, **_csv_quoting(dialect.quote)) if record]
     names = records[-1] if records else []
     if any("\ufffd" in name or "\x00" in name for name in names):
         raise UnreadableFileError(f"{source.path}: its header is not UTF-8 text. Save it again as UTF-8.")
-    return [clean_name(name) for name in names]
+    return [clean_name(name.replace(_SUBSTITUTE, dialect.delimiter)) for name in names]
 
 
 def clean_name(name: str) -> str:
@@ -187,7 +208,7 @@ class _BlockParser:
 
     def __init__(self, names: list[str], dialect: Dialect):
         self.names, self.dialect = names, dialect
-        self.delimiter = (dialect.delimiter if len(dialect.delimiter.encode()) == 1 else _SUBSTITUTE).encode()
+        self.delimiter = (dialect.delimiter if _is_one_byte(dialect.delimiter) else _SUBSTITUTE).encode()
         self.quote = dialect.quote.encode()
         separator, mark = re.escape(self.delimiter.decode()), re.escape(dialect.quote)
         value = f"(?:{mark}(?:[^{mark}]|{mark}{mark})*+{mark}|[^{mark}{separator}\n]*+)" if mark else ""

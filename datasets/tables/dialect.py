@@ -16,8 +16,10 @@ DELIMITERS = {
     "\x01": "Ctrl-A",
     "，": "'，'",
     "^": "'^'",
+    "~": "'~'",
     " ": "a blank",
 }
+_DELIMITER = "[" + re.escape("".join(sign for sign in DELIMITERS if sign != " ")) + "]"
 MAX_SAMPLE_RECORDS = 200
 MAX_PREAMBLE = 10  # lines above the header, such as a title
 
@@ -101,10 +103,10 @@ def _sniff_quote(sample: str) -> str:
     if (
         sample.count("'") > 4
         and '"' not in sample
-        and len(re.findall(r"(?:^|[,;\t|])'[^'\n]*'(?=[,;\t|\r\n])", sample)) > 4
+        and len(re.findall(rf"(?:^|{_DELIMITER})'[^'\n]*'(?={_DELIMITER}|[\r\n])", sample)) > 4
     ):
         return "'"
-    proper = len(re.findall(r'(?:^|[,;\t|\n])"|"(?=[,;\t|\r\n]|$)', sample))
+    proper = len(re.findall(rf'(?:^|\n|{_DELIMITER})"|"(?={_DELIMITER}|[\r\n]|$)', sample))
     return "" if sample.count('"') >= 3 and proper == 0 else '"'
 
 

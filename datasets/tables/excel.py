@@ -48,11 +48,10 @@ def read_sheet(
             raise UnreadableFileError(
                 f"{path}: has no sheet {sheet!r}; its sheets are {', '.join(workbook.sheet_names)}."
             )
-        for name in [sheet] if sheet else workbook.sheet_names:
-            cells = _load(workbook, name)
-            if cells.height >= 2 or sheet or len(workbook.sheet_names) == 1:
-                others = tuple(other for other in workbook.sheet_names if other != name)
-                return _to_sheet(name, cells, header_row, others, path)
+        name, cells = _choose_sheet(workbook, sheet)
+        if cells is not None:
+            others = tuple(other for other in workbook.sheet_names if other != name)
+            return _to_sheet(name, cells, header_row, others, path)
     except UnreadableFileError:
         raise
     except Exception as error:  # the parser's own errors have no common base
@@ -61,6 +60,21 @@ def read_sheet(
             f"{path}: cannot be read as an Excel workbook: {reason}. Save it again, without a password, as xlsx or CSV."
         ) from error
     raise UnreadableFileError(f"{path}: none of its sheets has a header and rows: {', '.join(workbook.sheet_names)}.")
+
+
+def _choose_sheet(workbook: Any, sheet: str | None) -> tuple[str, pl.DataFrame | None]:
+    """(name, cells) of the sheet to read: the first with columns and rows; a single column may be a page of notes."""
+    names = [sheet] if sheet else workbook.sheet_names
+    if len(names) == 1:
+        return names[0], _load(workbook, names[0])
+    first: tuple[str, pl.DataFrame | None] = "", None
+    for name in names:
+        cells = _load(workbook, name)
+        if cells.height >= 2 and cells.width >= 2:
+            return name, cells
+        if cells.height >= 2 and first[1] is None:
+            first = name, cells
+    return first
 
 
 def _check_size(path: Path, max_bytes: int) -> None:

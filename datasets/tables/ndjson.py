@@ -73,17 +73,20 @@ def _records(data: bytes, source: SourceFile) -> Iterator[dict[str, Any]]:
             raise UnreadableFileError(
                 f"{source.path}: record {row} is {type(record).__name__}; it must be a JSON object. Correct the record."
             )
-        yield _flat(record)
+        try:
+            yield _flat(record)
+        except ValueError as error:
+            raise UnreadableFileError(f"{source.path}: record {row} {error}. Rename one of them.") from error
 
 
 def _flat(record: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """A record whose inner records are columns of their own, named after both."""
+    """A record whose inner records are columns of their own, named after both. Raises ValueError for a name twice."""
     flat: dict[str, Any] = {}
     for name, value in record.items():
-        if isinstance(value, dict):
-            flat |= _flat(value, f"{prefix}{name}.")
-        else:
-            flat[prefix + name] = json.dumps(value, ensure_ascii=False) if isinstance(value, list) else value
+        inner = _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
+        if duplicates := flat.keys() & inner.keys():
+            raise ValueError(f"names {min(duplicates)!r} twice, as a field and inside another")
+        flat |= inner
     return flat
 
 
@@ -94,6 +97,8 @@ def _frame_of(records: list[dict[str, Any]], source: SourceFile) -> pl.DataFrame
 
 def _series(name: str, values: list[Any]) -> pl.Series:
     types = {type(value) for value in values} - {type(None)}
+    if list in types:
+        return pl.Series(name, values, dtype=pl.Object)
     if types <= {int, float}:
         return pl.Series(name, values, dtype=pl.Float64, strict=False)
     if types == {bool}:

@@ -69,7 +69,7 @@ def read_raw(path: Path | str, options: ReadOptions | None = None, known_names: 
         sheet = excel.read_sheet(path, options.sheet, options.header_row)
         return _finish((sheet.frame, ()), sheet.describe(), str(path), sheet.names, (), sheet.first_row - 1)
     if source.kind in ("ndjson", "json"):
-        return _finish((ndjson.read_frame(source), ()), "JSON, a record a line", str(path))
+        return _finish(_plain_frame(ndjson.read_frame(source)), "JSON, a record a line", str(path))
     return _read_delimited(source, known_names)
 
 
@@ -129,7 +129,7 @@ def _finish(
     frame, remarks = read[0], list(read[1])
     if not faults:
         faults = mark_empty_rows(Chunk(first_row, frame)).faults
-    named = names if names is not None else frame.columns
+    named = [clean_name(name) for name in (names if names is not None else frame.columns)]
     if duplicates := list(dict.fromkeys(name for index, name in enumerate(named) if name and name in named[:index])):
         raise UnreadableFileError(
             f"{file}: its header names {', '.join(repr(name) for name in duplicates[:5])} twice. "
@@ -137,7 +137,7 @@ def _finish(
         )
     if names is None:
         frame = frame.rename({name: clean_name(name) or unnamed(i) for i, name in enumerate(frame.columns)})
-    frame = _drop_nameless(frame, [clean_name(name) for name in named], remarks)
+    frame = _drop_nameless(frame, named, remarks)
     empty = sum(is_empty_row(fault) for fault in faults)
     if empty:
         remarks.append(f"{empty:,} {'row is' if empty == 1 else 'rows are'} empty and left out.")

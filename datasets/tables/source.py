@@ -18,7 +18,7 @@ Compression = Literal["", "gzip", "zstd"]
 BLOCK_BYTES = 1024 * 1024
 STATISTICS_BYTES = 64 * 1024 * 1024  # examined where a file is not UTF-8
 ENCODING_NAMES = {"utf-8": "UTF-8", "utf-16-le": "UTF-16", "utf-16-be": "UTF-16", "gb18030": "GB18030",
-                  "cp1252": "Latin-1 (Windows-1252)"}  # fmt: skip
+                  "big5hkscs": "Big5", "cp1252": "Latin-1 (Windows-1252)"}  # fmt: skip
 _BOMS = ((codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.BOM_UTF16_BE, "utf-16-be"))
 _LETTERS = re.compile(rb"[A-Za-z\xc0-\xd6\xd8-\xf6\xf8-\xff]")
 
@@ -67,8 +67,11 @@ def identify(path: Path) -> SourceFile:
             start = file.read(4096)
     except Exception as error:
         raise UnreadableFileError(f"{path}: cannot be decompressed: {error}. Save the file again.") from error
-    if start[:4] == b"PAR1":
-        raise UnreadableFileError(f"{path}: is Parquet inside {compression}, which cannot be read. Decompress it.")
+    inner = {b"PAR1": "Parquet", b"PK\x03\x04": "a workbook or an archive", b"\xd0\xcf\x11\xe0": "a workbook"}
+    if start[:4] in inner:
+        raise UnreadableFileError(
+            f"{path}: is {inner[start[:4]]} inside {compression}, which cannot be read. Decompress it."
+        )
     text = start.removeprefix(codecs.BOM_UTF8).lstrip()
     if text[:1] == b"{" or suffix in (".ndjson", ".jsonl"):
         return SourceFile(path, "ndjson", compression)
@@ -106,8 +109,9 @@ def _guess_encoding(data: bytes) -> str:
     runs = [run for line in broken_lines[:20_000] for run in re.findall(rb"[\x80-\xff]+", line)]
     even_runs = sum(len(run) % 2 == 0 for run in runs)
     last_line_may_be_cut = broken_lines[:-1] or broken_lines
-    if even_runs * 2 > len(runs) and all(_decodes(line, "gb18030") for line in last_line_may_be_cut):
-        return "gb18030"
+    chinese = _chinese_encoding(last_line_may_be_cut)
+    if even_runs * 2 > len(runs) and chinese:
+        return chinese
     text = b"\n".join(broken_lines[:20_000])
     signs = [match for match in re.finditer(rb"[\x80-\xff]", text)]
     beside_letters = sum(
@@ -117,7 +121,20 @@ def _guess_encoding(data: bytes) -> str:
     )
     if beside_letters * 2 > len(signs) and _decodes(text, "cp1252"):
         return "cp1252"
-    return "gb18030" if all(_decodes(line, "gb18030") for line in last_line_may_be_cut) else "utf-8"
+    return chinese or "utf-8"
+
+
+def _chinese_encoding(lines: list[bytes]) -> str:
+    """GB18030 or Big5 where one of them decodes every line, else "".
+
+    Much of Big5 decodes as GB18030 too, into private signs, which no text has.
+    """
+    for encoding in ("gb18030", "big5hkscs"):
+        if all(_decodes(line, encoding) for line in lines):
+            text = b"\n".join(lines[:20_000]).decode(encoding)
+            if not re.search("[\ue000-\uf8ff]", text):
+                return encoding
+    return "gb18030" if all(_decodes(line, "gb18030") for line in lines) else ""
 
 
 def _decodes(data: bytes, encoding: str) -> bool:

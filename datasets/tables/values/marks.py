@@ -11,7 +11,8 @@ MISSING_MARKS = (
     "NaN", "nan", "NAN", "-nan", "NULL", "null", "Null", "(null)", "NIL", "nil", "<NA>", "NaT", "missing", "unknown",
     "#N/A", "#NA", "#NULL!", "#DIV/0!", "#VALUE!", "#REF!", "#NAME?", "#NUM!", "#N/A N/A",
     "inf", "-inf", "+inf", "Inf", "-Inf", "Infinity", "-Infinity", "1.#INF", "-1.#IND", "1.#QNAN",
-    "缺失", "空", "未知", "不详", "暂无", "无数据",
+    "Missing", "MISSING", "Unknown", "UNKNOWN",
+    "缺失", "空", "未知", "不详", "不明", "未填", "未填写", "暂无", "无数据",
 )  # fmt: skip
 # Words for "none": missing among numbers and dates, but a level of its own among the texts of a category.
 NONE_WORDS = ("None", "none", "NONE", "无", "没有")

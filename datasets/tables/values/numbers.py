@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict
 
 from datasets.tables.values.marks import strip_blanks
 
-CURRENCIES = r"(?:CNY|RMB|USD|EUR|HKD|NT\$|US\$|人民币|[¥￥$€£])"
+CURRENCIES = r"(?i:CNY|RMB|USD|EUR|HKD|NT\$|US\$|人民币|[¥￥$€£])"
 # unit -> exponent: put behind the digits, it gives the nearest number, which a multiplication would not
 UNITS = {"%": "e-2", "‰": "e-3", "万": "e4", "万元": "e4", "亿": "e8", "亿元": "e8", "百万": "e6", "千": "e3", "元": ""}
 GROUPED = {
@@ -89,6 +89,7 @@ def _parse_written(text: pl.Series, format: NumberFormat) -> pl.Series:
 def _strip_form(text: pl.Series) -> tuple[pl.Series, pl.Series, pl.Series]:
     """(digits with their signs, exponent of the unit, -1 where brackets or a minus at the end say so)."""
     number = text.str.normalize("NFKC").str.replace_all(r"[\s\u200b\ufeff'’]", "").str.replace_all("[−–]", "-")
+    number = number.str.replace(r"^(?:约|大约|[~≈])", "").str.replace(r"^\(-(.+)\)$", "(${1})")
     number = number.str.replace(rf"^([(+-]?){CURRENCIES}", "${1}").str.replace(rf"{CURRENCIES}(\)?)$", "${1}")
     is_negative = number.str.contains(r"^\(.+\)$|^[^-].*\d-$").fill_null(False)
     number = number.str.replace(r"^\((.+)\)$", "${1}").str.replace(r"^([^-].*\d)-$", "${1}")
@@ -147,6 +148,10 @@ def infer_format(text: pl.Series, file_decimal: Literal[".", ","] | None = None)
     for label, pattern in _FORMS:
         if (matches := odd.filter(odd.str.contains(pattern).fill_null(False))).len():
             remarks.append(f"{label} ({matches[0]!r})")
+    if (percent := odd.filter(odd.str.contains("[%％‰]").fill_null(False))).len() < text.drop_nulls().len():
+        bare = text.filter(parse_plain(text).is_not_null())
+        if percent.len() and bare.len():
+            remarks.append(f"{bare.len():,} without the percent sign of the others, read as they stand ({bare[0]!r})")
     return NumberForms(NumberFormat(decimal=decimal, grouped=is_grouped), tuple(remarks))
 
 
@@ -158,6 +163,7 @@ _FORMS = (
     ("written with a currency", CURRENCIES),
     ("written in full-width digits", "[０-９]"),
     ("written with brackets for negative numbers", r"^\s*[(（].*[)）]\s*$"),
+    ("said to be approximate and read as they stand", "^\\s*(?:约|大约|[~≈])"),
 )
 
 

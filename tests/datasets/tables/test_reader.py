@@ -211,3 +211,79 @@ def test_any_bytes_are_a_table_or_a_sentence(tmp_path, content):
 def test_json_in_one_list_is_a_table(tmp_path):
     path = written(tmp_path, json.dumps([{"a": 1, "b": "x"}, {"a": 2.5, "b": None}]), "x.json")
     assert read_raw(path).frame.rows() == [(1.0, "x"), (2.5, None)]
+
+
+# --- what a clerk's file may have beside
+
+
+@pytest.mark.parametrize("count", [3, 60_000])
+def test_a_full_width_comma_between_values_stays_one_inside_quotes(tmp_path, count):
+    row = '张三，"水稻，茶叶"，5\n'
+    raw = read_raw(written(tmp_path, "姓名，作物，金额\n" + row * count))
+    assert raw.frame.unique().rows() == [("张三", "水稻，茶叶", "5")]
+    assert raw.frame.height == count
+    assert not raw.faults
+
+
+def test_escaped_quotation_marks_are_read_wherever_a_block_ends(tmp_path):
+    raw = read_raw(written(tmp_path, "name,note\n" + 'a,"6\\" pipe"\n' * 120_000))
+    assert raw.frame["note"].unique().to_list() == ['6" pipe']
+    assert raw.frame.height == 120_000
+    assert not raw.faults
+
+
+def test_blank_lines_above_the_header_are_no_header(tmp_path):
+    raw = read_raw(written(tmp_path, "\n\n" + rendered()))
+    assert (raw.frame.columns, raw.frame.rows()) == (HEADER, EXPECTED)
+
+
+def test_big5_is_not_taken_for_gb18030(tmp_path):
+    rows = [["姓名", "金額"], ["張三", "5"], ["李四", "6"], ["陳五", "7"]]
+    raw = read_raw(written(tmp_path, rendered(rows=rows).encode("big5")))
+    assert raw.frame.columns == rows[0]
+    assert raw.frame.rows() == [tuple(row) for row in rows[1:]]
+    assert "Big5" in raw.format
+
+
+def test_a_zero_byte_spoils_the_value_and_not_the_file(tmp_path):
+    raw = read_raw(written(tmp_path, "id,income\n" + "1,100\n" * 200 + "2,\x00300\n" + "3,400\n"))
+    assert raw.frame["income"].to_list() == ["100"] * 200 + ["\x00300", "400"]
+
+
+@pytest.mark.parametrize("suffix", ["ndjson", "parquet", "csv"])
+def test_headings_that_differ_in_blanks_alone_are_refused_by_name(tmp_path, suffix):
+    frame = pl.DataFrame({"income": [1], "income ": [2]})
+    path = tmp_path / f"loans.{suffix}"
+    {"ndjson": frame.write_ndjson, "parquet": frame.write_parquet, "csv": frame.write_csv}[suffix](path)
+    with pytest.raises(UnreadableFileError, match="names 'income' twice"):
+        read_raw(path)
+
+
+def test_a_field_and_an_inner_field_of_one_name_are_refused(tmp_path):
+    with pytest.raises(UnreadableFileError, match=r"record 1 names 'a\.b' twice"):
+        read_raw(written(tmp_path, '{"a": {"b": 1}, "a.b": 2}\n', "loans.ndjson"))
+
+
+@pytest.mark.parametrize("number", ["1", "12345678901234567890"])
+def test_lists_in_records_are_left_out_with_a_remark(tmp_path, number):
+    raw = read_raw(written(tmp_path, f'{{"a": [1, 2], "b": {number}}}\n{{"a": [3], "b": 2}}\n', "loans.ndjson"))
+    assert raw.frame.columns == ["b"]
+    assert "a: holds lists" in raw.remarks[0]
+
+
+def test_a_page_of_notes_before_the_table_is_not_the_table(tmp_path):
+    with xlsxwriter.Workbook(tmp_path / "loans.xlsx") as book:
+        book.add_worksheet("说明").write_column(0, 0, ["说明", "金额单位为元"])
+        sheet = book.add_worksheet("数据")
+        for index, row in enumerate((HEADER, *ROWS)):
+            sheet.write_row(index, 0, row)
+    raw = read_raw(tmp_path / "loans.xlsx")
+    assert raw.frame.columns == HEADER
+    assert "数据" in raw.format
+
+
+def test_a_compressed_workbook_is_named_as_such(tmp_path):
+    path = workbook(tmp_path, [HEADER, *ROWS])
+    (tmp_path / "loans.xlsx.gz").write_bytes(gzip.compress(path.read_bytes()))
+    with pytest.raises(UnreadableFileError, match="workbook or an archive inside gzip.*Decompress it"):
+        read_raw(tmp_path / "loans.xlsx.gz")

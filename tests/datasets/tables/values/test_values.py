@@ -37,6 +37,9 @@ GROUPED, COMMA = NumberFormat(grouped=True), NumberFormat(decimal=",", grouped=T
         ("（300）", NumberFormat(), -300),
         ("(1,200.5)", GROUPED, -1_200.5),
         ("300-", NumberFormat(), -300),
+        ("(-300)", NumberFormat(), -300),
+        ("rmb 1,200", GROUPED, 1_200),
+        ("约1.2万元", NumberFormat(), 12_000),
         ("１２，３４５．５", GROUPED, 12_345.5),
         ("1'234'567.5", NumberFormat(), 1_234_567.5),
         ("\u00a01 234,5 ", COMMA, 1_234.5),
@@ -123,3 +126,8 @@ def test_codes_apart_from_all_other_values_are_recognised_and_no_others():
 def test_a_word_for_none_is_no_code(text):
     assert marks.split_codes(text) == []
     assert marks.split_codes(f"wanted; {text}；fraud") == ["wanted", "fraud"]
+
+
+def test_a_number_without_the_percent_sign_of_the_others_is_remarked():
+    remarks = numbers.infer_format(pl.Series(["12%", "12", "3.5%", None])).remarks
+    assert "1 without the percent sign of the others, read as they stand ('12')" in remarks
