@@ -175,7 +175,7 @@ def _require_columns(names: list[str], frame: pl.DataFrame, data: UserTableConfi
 def _encode_target(series: pl.Series, data: UserTableConfig) -> pl.Series:
     """The target as 0.0, 1.0 or null. 1, 1.0, "1" and true are one value each way."""
     text = series.cast(pl.String)
-    text = text.set(missing_mask(text, [*data.missing, *NONE_WORDS]), None) if text.len() else text
+    text = text.set(_is_unknown_outcome(text, data), None) if text.len() else text
     canonical = {value: canonical_level(value) for value in text.drop_nulls().unique()}
     text = text.replace(canonical) if canonical else text
     positive_labels, negative_labels = data.positive_labels, data.negative_labels
@@ -194,7 +194,8 @@ def _encode_target(series: pl.Series, data: UserTableConfig) -> pl.Series:
     if unknown_labels and not (data.positive_labels and data.negative_labels):
         raise DataError(
             f"{data.target} has the values {_format_values(unknown_labels)}; 0 (good) or 1 (bad) is expected. "
-            f"Name the value of a default, for example: positive_labels = {unknown_labels[0]!r}."
+            f"Name the value of a default, for example, as it is rarer: positive_labels = {_rarest(text)!r} in the "
+            f"config, --bad {_rarest(text)} to init-config."
         )
     if not label_masks[0].any() or not label_masks[1].any():
         raise DataError(
@@ -203,6 +204,18 @@ def _encode_target(series: pl.Series, data: UserTableConfig) -> pl.Series:
         )
     outcome = pl.Series(data.target, [None] * len(text), dtype=pl.Float64)
     return outcome.set(label_masks[0].fill_null(False), 1.0).set(label_masks[1].fill_null(False), 0.0)
+
+
+def _is_unknown_outcome(text: pl.Series, data: UserTableConfig) -> pl.Series:
+    """Whether each outcome is missing. A word for "none" is so beside two other values, else an outcome (有, 无)."""
+    is_mark = missing_mask(text, data.missing)
+    is_none_word = missing_mask(text, NONE_WORDS)
+    others = text.filter(~is_mark & ~is_none_word).drop_nulls().n_unique()
+    return is_mark | is_none_word if others >= 2 else is_mark
+
+
+def _rarest(text: pl.Series) -> str:
+    return str(text.drop_nulls().value_counts().sort("count", text.name)[text.name][0])
 
 
 def _matches_any(text: pl.Series, options: tuple[TargetValue, ...]) -> pl.Series:

@@ -80,6 +80,20 @@ def test_a_text_target_without_positive_labels_says_what_to_declare(odd):
         read(UserTableConfig(file=odd, target="status"))
 
 
+def test_the_rarer_outcome_is_proposed_as_the_default(tmp_path):
+    path = tmp_path / "loans.csv"
+    pl.DataFrame({"结果": ["正常", "正常", "违约"] * 40, "x": range(120), "z": [1.5, 2, 3] * 40}).write_csv(path)
+    with pytest.raises(DataError, match="positive_labels = '违约' in the config, --bad 违约 to init-config"):
+        read(UserTableConfig(file=path, target="结果"))
+
+
+def test_none_is_an_outcome_where_there_is_one_other(tmp_path):
+    path = tmp_path / "loans.csv"
+    pl.DataFrame({"逾期": ["有", "无", "无"] * 40, "x": range(120), "z": [1.5, 2, 3] * 40}).write_csv(path)
+    table, frame, _ = read(UserTableConfig(file=path, target="逾期", positive_labels="有"))
+    assert frame[table.target.name].value_counts(sort=True).rows() == [(0.0, 80), (1.0, 40)]
+
+
 def test_rows_with_another_outcome_are_left_out_with_a_remark(tmp_path):
     path = tmp_path / "loans.csv"
     pl.DataFrame({"end": ["paid", "lost", "open"] * 40, "x": list(range(120)), "z": [1.5, 2, 3] * 40}).write_csv(path)
