@@ -36,6 +36,7 @@ class ColumnSchema(BaseModel):
     codes: of a text that lists codes with ';' between; a word for "none" is as an empty text.
     number_format: how its numbers are written where they are text, in JSON too; None: as machines write them.
     boolean: whether true and false stand for 1 and 0. date_format: the form of its dates, which are read as YYYY-MM-DD.
+    reason: why it is an input although it describes a protected attribute, or tells the outcome too well.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -59,6 +60,7 @@ class ColumnSchema(BaseModel):
     codes: tuple[str, ...] = ()
     date_format: str = ""
     derived: DerivedFormula | None = None
+    reason: str = ""
     en: str = ""
     zh: str = ""
 

@@ -91,11 +91,8 @@ def evaluate_groups(
 def attribute_values(series: pl.Series, column: ColumnSchema) -> pl.Series:
     """Turn an attribute into a few named values; a number with many values is cut at its quartiles."""
     if column.kind != "number" or series.n_unique() <= MAX_VALUES:
-        return (
-            series.cast(pl.Int64).cast(pl.String)
-            if column.kind == "number" and column.integer
-            else series.cast(pl.String)
-        )
+        is_whole = column.kind == "number" and (series.round(0) == series).all()
+        return series.cast(pl.Int64).cast(pl.String) if is_whole else series.cast(pl.String)
     known_values = series.drop_nulls().to_numpy()
     edges = np.unique(np.quantile(known_values, [0.25, 0.5, 0.75], method="lower"))
     names = [

@@ -14,6 +14,7 @@ import polars as pl
 from pydantic import Field
 
 from datasets.errors import DataError
+from datasets.leakage import Leak
 from datasets.schema import ColumnSchema
 from models import evaluation_summary
 from models.bundle import Bundle
@@ -40,6 +41,10 @@ class TabularGateConfig(GateThresholds):
     )  # of an audit group to the largest one: the four-fifths rule
     min_limit_ratio: float = Field(default=0.8, ge=0, le=1)  # at equal PD
     max_psi: float = Field(default=0.25, gt=0)  # of the score, training to held-out rows
+    max_auc: float = Field(
+        default=0.98, gt=0.5, le=1
+    )  # of each input, and of the model's whole interval; above it a leak is suspected
+    max_auc_reason: str = ""  # why the model may exceed it; an input's own reason is in its column
 
 
 @dataclass(frozen=True)
@@ -93,8 +98,12 @@ def decide(
     parity: GateCheck,
     policy_problems: Sequence[str],
     comparison: ChampionComparison | None,
+    leaks: Sequence[Leak] = (),
 ) -> GateVerdict:
-    """Run every check, also after one has failed. `comparison` is None for the first model of a name."""
+    """Run every check, also after one has failed. `comparison` is None for the first model of a name.
+
+    leaks: inputs without a reason that are suspected to reveal the outcome.
+    """
     checks = [
         *check_performance(evaluation.metrics, config),
         GateCheck(
@@ -115,6 +124,7 @@ def decide(
             "全部护栏得到证明",
         ),
         *_check_fairness(evaluation.groups, config),
+        check_leakage(evaluation.metrics["auc"], leaks, config),
     ]
     return GateVerdict((*checks, check_champion(comparison)))
 
@@ -138,6 +148,24 @@ def check_performance(metrics: Mapping[str, Interval], config: GateThresholds) -
         _check_calibration("calibration slope", metrics["slope"], config.slope, perfect=1.0),
         _check_calibration("calibration intercept", metrics["intercept"], config.intercept, perfect=0.0),
     ]
+
+
+def check_leakage(auc: Interval, leaks: Sequence[Leak], config: TabularGateConfig) -> GateCheck:
+    """Check that neither the model nor an input alone tells the outcome too well. auc: of the model."""
+    actual = [f"{leak.column} alone reaches AUC {leak.auc:.3f}" for leak in leaks if leak.auc > config.max_auc]
+    actual_zh = [f"{leak.column} 单列 AUC {leak.auc:.3f}" for leak in leaks if leak.auc > config.max_auc]
+    if auc.low > config.max_auc and not config.max_auc_reason.strip():
+        actual.append(f"the inputs together reach AUC {auc}")
+        actual_zh.append(f"全部输入合计 AUC {auc}")
+    expected = (
+        f"at most {config.max_auc:g}. Where it is true, state why: reason in the input's column, or "
+        "gate.max_auc_reason for the model"
+    )
+    expected_zh = f"不高于 {config.max_auc:g}；若属实，请在该列写明 reason，或在 gate.max_auc_reason 写明模型的理由"
+    none, none_zh = "no input, nor all together, tells the outcome too well", "没有输入过于准确地反映结果"
+    return GateCheck(
+        "leakage", not actual, "; ".join(actual) or none, expected, "；".join(actual_zh) or none_zh, expected_zh
+    )
 
 
 def check_parity(differences: Mapping[str, float], tolerances: Mapping[str, float]) -> GateCheck:

@@ -58,11 +58,20 @@ def render(
         _groups_section(evaluation),
         _stability_section(evaluation),
         gate_section(verdict),
-        limitations_section([*CAVEATS, *remarks, *evaluation.remarks]),
+        limitations_section([*CAVEATS, *_stated_reasons(card), *remarks, *evaluation.remarks]),
         _inputs_section(card),
         plots_section(plots),
     ]
     return join_sections(sections)
+
+
+def _stated_reasons(card: Card) -> list[str]:
+    """Why inputs are used that describe a protected attribute or tell the outcome very well, in the owner's words."""
+    return [
+        f"`{column.name}` is an input for a reason that the table's owner states: {column.reason.strip()}"
+        for column in card.inputs
+        if column.reason.strip()
+    ]
 
 
 def join_sections(sections: Iterable[str]) -> str:

@@ -7,18 +7,19 @@ from collections.abc import Iterable, Mapping
 
 import polars as pl
 
-from datasets import leakage
 from datasets.schema import ColumnSchema
 from datasets.tables.values.numbers import NumberFormat, number_as_text
-from training.tabular.user_table import TargetValue, UserTableConfig, read_user_table
+from training.tabular.columns.leaks import describe_leak
+from training.tabular.columns.target import TargetValue
+from training.tabular.user_table import UserTableConfig, read_user_table
 
-MAX_COMMENT = 300  # characters
+MAX_COMMENT = 500  # characters
 
 
 def draft_config(data: UserTableConfig, product: str) -> str:
     """The config of a table. Raises DataError."""
     user_table = read_user_table(data)
-    leaks = {leak.column: leak.reason for leak in leakage.find_leaks(user_table.frame, user_table.table)}
+    leaks = {leak.column: leak for leak in user_table.leaks}
     lines = [
         f"# python -m training {product} --config THIS_FILE",
         *(f"# {_one_line(remark)}" for remark in (f"Read as {user_table.format}.", *user_table.remarks)),
@@ -33,8 +34,9 @@ def draft_config(data: UserTableConfig, product: str) -> str:
         *(["simulated = true"] if data.simulated else []),
         "",
         "# direction: 1 where a higher value means more risk, -1 where it means less, 0 where you do not know.",
-        '# role: "audit" for a column that is checked for fairness and never scored, such as sex;',
-        '# "leak" for a column that is known only after the outcome.',
+        '# role: "audit" for a column that is compared between groups and no input, such as sex;',
+        '# "leak" for a column that is known only after the outcome; "indicator" for an input. An input that describes',
+        '# a protected attribute, or tells the outcome too well, needs a reason = "...", which stands in the card.',
         "[table.columns]",
     ]
     for column in user_table.table.columns:
@@ -42,7 +44,7 @@ def draft_config(data: UserTableConfig, product: str) -> str:
             continue
         comments = [user_table.column_remarks.get(column.name, "")]
         if column.name in leaks:
-            comments.insert(0, f'WARNING, possible leak: {leaks[column.name]} If so: role = "leak".')
+            comments.insert(0, f"WARNING, {describe_leak(leaks[column.name], column)}")
         elif column.role == "indicator" and column.kind == "number":
             comments.insert(0, _value_range(user_table.frame[column.name]))
         comment = _one_line(" ".join(text for text in comments if text)).rstrip(";")
@@ -71,6 +73,8 @@ def _column_table(column: ColumnSchema) -> str:
         fields["direction"] = str(column.direction)
     if column.missing_codes:
         fields["missing_codes"] = _toml_array(column.missing_codes)
+    if column.reason:
+        fields["reason"] = _toml_string(column.reason)
     if column.boolean:
         fields["boolean"] = "true"
     if column.date_format:

@@ -11,21 +11,27 @@ import polars as pl
 from datasets import catalog
 from datasets.errors import DataError, did_you_mean
 from datasets.export import manifest
+from datasets.leakage import Leak, find_leaks
 from datasets.schema import TableSchema
 from datasets.splits import Split, split_groups, split_rows, split_time
 from models.card import DatasetInfo
-from training.tabular import user_table
 from training.tabular.config import TabularConfig
+from training.tabular.user_table import UserTable, read_user_table
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """A table whose rows all conform to its schema and have a known outcome."""
+    """A table whose rows all conform to its schema and have a known outcome.
+
+    user_table: what was inferred about it, where it is the owner's. leaks: columns that reveal the outcome, or seem to.
+    """
 
     table: TableSchema
     frame: pl.DataFrame
     data: DatasetInfo
     remarks: tuple[str, ...] = ()
+    leaks: tuple[Leak, ...] = ()
+    user_table: UserTable | None = None
 
     @property
     def y(self) -> np.ndarray:
@@ -37,8 +43,9 @@ def read(config: TabularConfig) -> Dataset:
     """Read the config's table, without the rows whose outcome is unknown. Raises DataError."""
     remarks: list[str] = []
     format = ""
+    loaded_table = None
     if config.table:
-        loaded_table = user_table.read_user_table(config.table)
+        loaded_table = read_user_table(config.table)
         table, frame, remarks = loaded_table.table, loaded_table.frame, loaded_table.all_remarks()
         name, format = config.table.label, loaded_table.format
     else:
@@ -73,7 +80,8 @@ def read(config: TabularConfig) -> Dataset:
         simulated=table.origin.simulated or bool(manifest_entry and manifest_entry.simulated),
         authorisations=manifest_entry.authorisations if manifest_entry else (),
     )
-    return Dataset(table, frame, data, tuple(remarks))
+    leaks = loaded_table.leaks if loaded_table else tuple(find_leaks(frame, table))
+    return Dataset(table, frame, data, tuple(remarks), leaks, loaded_table)
 
 
 def make_split(config: TabularConfig, dataset: Dataset) -> Split:

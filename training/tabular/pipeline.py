@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from datasets import leakage
 from datasets.splits import Split
 from models import drift
 from models.card import Card, ScoreHead
@@ -19,6 +18,7 @@ from training.evaluation.evaluate import EvaluationData, EvaluationReport, evalu
 from training.evaluation.metrics import BootstrapSamples
 from training.reporting import model_card, plot_data
 from training.tabular import export
+from training.tabular.columns.leaks import describe_leak
 from training.tabular.config import TabularConfig
 from training.tabular.dataset import Dataset, make_split
 from training.tabular.fit import FittedModel
@@ -60,11 +60,8 @@ class TabularPipeline(pipeline.TrainingPipeline):
         with self.reporter.step("read"):
             dataset = self.recipe.read(self.config)
         self.log_data([dataset.data], dataset.remarks)
-        with self.reporter.step("check for leakage"):
-            leak_warnings = [
-                f"possible leak: {leak.column}: {leak.reason}"
-                for leak in leakage.find_leaks(dataset.frame, dataset.table)
-            ]
+        columns = {column.name: column for column in dataset.table.columns}
+        leak_warnings = [f"{leak.column}: {describe_leak(leak, columns.get(leak.column))}" for leak in dataset.leaks]
         for warning in leak_warnings:
             self.reporter.log(f"  {warning}", style="bold red")
         dataset = replace(dataset, remarks=(*dataset.remarks, *leak_warnings))
@@ -153,7 +150,9 @@ class TabularPipeline(pipeline.TrainingPipeline):
             )
         )
         parity_check = promotion_gate.check_parity(parity, export.TOLERANCES)
-        return promotion_gate.decide(evaluation, self.config.gate, parity_check, policy_problems, comparison)
+        unexplained = {column.name for column in fitted.columns if not column.reason.strip()}
+        leaks = [leak for leak in dataset.leaks if leak.column in unexplained]
+        return promotion_gate.decide(evaluation, self.config.gate, parity_check, policy_problems, comparison, leaks)
 
     def _write_card(
         self,

@@ -9,7 +9,7 @@ written, what stands for a missing value, categories with their levels, and colu
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,19 +17,20 @@ import polars as pl
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from datasets.errors import DataError, InvalidTableError, did_you_mean
+from datasets.leakage import Leak
 from datasets.schema import ColumnSchema, Source, TableSchema, load_table_schema
 from datasets.tables.reader import RawTable, ReadOptions, read_raw
-from datasets.tables.values.marks import MISSING_MARKS, NONE_WORDS, missing_mask
-from datasets.tables.values.numbers import canonical_level
+from datasets.tables.values.marks import MISSING_MARKS, NONE_WORDS
 from datasets.validation import MAX_ERRORS, validate
 from training.config import ConfigSection
-from training.tabular.column_inference import ColumnInference, infer_column, infer_file_decimal
+from training.tabular.columns.inference import ColumnInference, infer_column, infer_file_decimal
+from training.tabular.columns.leaks import exclude_leaks
+from training.tabular.columns.roles import Protected
+from training.tabular.columns.target import TargetValue, encode_target
 
 MAX_DAMAGED_SHARE = 0.01  # of the records; up to so many are left out with a remark, beyond it the file is refused
 MAX_DAMAGED = 3  # records that are left out of a small file
 PLAIN_FORMATS = ("CSV, UTF-8, ',' between values", "Parquet", "JSON, a record a line")  # nothing to remark on
-
-TargetValue = str | int | float | bool
 
 
 class UserTableConfig(ConfigSection):
@@ -103,6 +104,7 @@ class UserTable:
     """A table whose rows conform to its schema, with a target of 0 and 1.
 
     format: how it is written. remarks: sentences about the table. column_remarks: about single columns, by name.
+    leaks: columns that reveal the outcome, or seem to. protected: column -> the protected attribute that it describes.
     """
 
     table: TableSchema
@@ -110,6 +112,8 @@ class UserTable:
     format: str
     remarks: tuple[str, ...]
     column_remarks: dict[str, str]
+    leaks: tuple[Leak, ...] = ()
+    protected: dict[str, Protected] = field(default_factory=dict)
 
     def all_remarks(self) -> list[str]:
         return [*self.remarks, *(f"{name}: {remark}" for name, remark in self.column_remarks.items())]
@@ -138,19 +142,27 @@ def read_user_table(data: UserTableConfig) -> UserTable:
         )
     derived_names = [name for name, declared in data.columns.items() if "derived" in declared]
     _require_columns([data.target, *(name for name in data.columns if name not in derived_names)], raw.frame, data)
-    frame = raw.frame.with_columns(_encode_target(raw.frame[data.target], data))
+    frame = raw.frame.with_columns(
+        encode_target(raw.frame[data.target], data.positive_labels, data.negative_labels, data.missing)
+    )
     column_remarks: dict[str, str] = {}
+    protected: dict[str, Protected] = {}
     if data.contract:
         table = load_table_schema(data.contract)
     else:
-        table, frame = _infer_table(frame, data, column_remarks)
+        table, frame = _infer_table(frame, data, column_remarks, protected)
     typed, errors, total = validate(frame, table, data.label)
     if errors:
         raise InvalidTableError([raw.locate(error) for error in errors], total)
     has_outcome = typed[data.target].is_not_null()
     if not has_outcome.all():
         remarks.append(f"{data.target}: {int((~has_outcome).sum()):,} rows have no known outcome; they are left out.")
-    return UserTable(table, typed.filter(has_outcome), raw.format, tuple(remarks), column_remarks)
+    typed = typed.filter(has_outcome)
+    declared_roles = [name for name, declared in data.columns.items() if "role" in declared]
+    if data.contract:
+        declared_roles = [column.name for column in table.columns]
+    table, leaks = exclude_leaks(table, typed, declared_roles)
+    return UserTable(table, typed, raw.format, tuple(remarks), column_remarks, leaks, protected)
 
 
 def _check_damage(raw: RawTable) -> list[str]:
@@ -172,66 +184,8 @@ def _require_columns(names: list[str], frame: pl.DataFrame, data: UserTableConfi
         )
 
 
-def _encode_target(series: pl.Series, data: UserTableConfig) -> pl.Series:
-    """The target as 0.0, 1.0 or null. 1, 1.0, "1" and true are one value each way."""
-    text = series.cast(pl.String)
-    text = text.set(_is_unknown_outcome(text, data), None) if text.len() else text
-    canonical = {value: canonical_level(value) for value in text.drop_nulls().unique()}
-    text = text.replace(canonical) if canonical else text
-    positive_labels, negative_labels = data.positive_labels, data.negative_labels
-    distinct_values = text.drop_nulls().unique().sort().to_list()
-    if not positive_labels:
-        positive_labels, negative_labels = ("1", "true"), ("0", "false")
-    label_masks = [_matches_any(text, options) for options in (positive_labels, negative_labels)]
-    if data.positive_labels and not data.negative_labels:
-        if len(distinct_values) != 2:
-            raise DataError(
-                f"{data.target} has {len(distinct_values)} values ({_format_values(distinct_values)}), where two are "
-                "expected. Name the values without a default too: negative_labels = [...]."
-            )
-        label_masks[1] = text.is_not_null() & ~label_masks[0]
-    unknown_labels = text.filter(~label_masks[0] & ~label_masks[1]).drop_nulls().unique().sort().to_list()
-    if unknown_labels and not (data.positive_labels and data.negative_labels):
-        raise DataError(
-            f"{data.target} has the values {_format_values(unknown_labels)}; 0 (good) or 1 (bad) is expected. "
-            f"Name the value of a default, for example, as it is rarer: positive_labels = {_rarest(text)!r} in the "
-            f"config, --bad {_rarest(text)} to init-config."
-        )
-    if not label_masks[0].any() or not label_masks[1].any():
-        raise DataError(
-            f"{data.target} has the values {_format_values(distinct_values)}; both outcomes must occur. "
-            "Check positive_labels and negative_labels."
-        )
-    outcome = pl.Series(data.target, [None] * len(text), dtype=pl.Float64)
-    return outcome.set(label_masks[0].fill_null(False), 1.0).set(label_masks[1].fill_null(False), 0.0)
-
-
-def _is_unknown_outcome(text: pl.Series, data: UserTableConfig) -> pl.Series:
-    """Whether each outcome is missing. A word for "none" is so beside two other values, else an outcome (有, 无)."""
-    is_mark = missing_mask(text, data.missing)
-    is_none_word = missing_mask(text, NONE_WORDS)
-    others = text.filter(~is_mark & ~is_none_word).drop_nulls().n_unique()
-    return is_mark | is_none_word if others >= 2 else is_mark
-
-
-def _rarest(text: pl.Series) -> str:
-    return str(text.drop_nulls().value_counts().sort("count", text.name)[text.name][0])
-
-
-def _matches_any(text: pl.Series, options: tuple[TargetValue, ...]) -> pl.Series:
-    """Whether each text is one of the options, true being 1 where the column has numbers."""
-    names = {canonical_level(option) for option in options}
-    present = set(text.drop_nulls().unique())
-    for truth, number in (("true", "1"), ("false", "0")):
-        if truth in names and truth not in present:
-            names.add(number)
-        if number in names and number not in present:
-            names.add(truth)
-    return text.is_in(sorted(names)).fill_null(False)
-
-
 def _infer_table(
-    raw: pl.DataFrame, data: UserTableConfig, column_remarks: dict[str, str]
+    raw: pl.DataFrame, data: UserTableConfig, column_remarks: dict[str, str], protected: dict[str, Protected]
 ) -> tuple[TableSchema, pl.DataFrame]:
     """The schema, and the frame with its columns as the schema reads them."""
     columns: list[ColumnSchema] = []
@@ -251,11 +205,14 @@ def _infer_table(
             missing += [mark for mark in inference.marks if mark not in missing]
             if inference.remarks:
                 column_remarks[name] = " ".join(inference.remarks)
+            if inference.protected:
+                protected[name] = inference.protected
         try:
             columns.append(ColumnSchema(name=name, **declared))
         except ValidationError as error:
             messages = "; ".join(detail["msg"].removeprefix("Value error, ") for detail in error.errors())
             raise DataError(f"{data.label}, column {name}: {messages}. Correct table.columns.{name}.") from error
+    _require_reasons(columns, protected, data)
     if not any(column.role == "indicator" and column.kind != "text" for column in columns):
         remarks = " ".join(f"{name}: {remark}" for name, remark in list(column_remarks.items())[:20])
         raise DataError(f"{data.label} has no column that a model could read. {remarks}")
@@ -264,5 +221,15 @@ def _infer_table(
     return table, pl.DataFrame(series)
 
 
-def _format_values(values: list[str]) -> str:
-    return ", ".join(repr(value) for value in values[:6]) + (", ..." if len(values) > 6 else "")
+def _require_reasons(columns: list[ColumnSchema], protected: dict[str, Protected], data: UserTableConfig) -> None:
+    """Raises DataError for each protected attribute that is an input without a reason."""
+    unexplained = [
+        f'{column.name} describes {protected[column.name].name} and is declared role = "indicator"'
+        for column in columns
+        if column.name in protected and column.role == "indicator" and not column.reason.strip()
+    ]
+    if unexplained:
+        raise DataError(
+            f"{data.label}: {'; '.join(unexplained)}. A protected attribute is an input only with a reason, which "
+            'stands in the model card: reason = "...". Without role, it is compared between groups and no input.'
+        )

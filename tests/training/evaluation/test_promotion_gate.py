@@ -7,11 +7,18 @@ import re
 import numpy as np
 import pytest
 
+from datasets.leakage import Leak
 from models.metrics import Interval
 from training.evaluation.evaluate import EvaluationReport
 from training.evaluation.fairness import AuditGroup
 from training.evaluation.profit import ProfitEstimate
-from training.evaluation.promotion_gate import ChampionComparison, TabularGateConfig, check_parity, decide
+from training.evaluation.promotion_gate import (
+    ChampionComparison,
+    TabularGateConfig,
+    check_leakage,
+    check_parity,
+    decide,
+)
 
 CHINESE = re.compile("[\u4e00-\u9fff]")
 # Checks whose finding is a number, the same in both languages.
@@ -119,3 +126,17 @@ def test_a_champion_that_cannot_be_compared_stays_until_a_person_forces_a_promot
     assert not verdict.passed
     assert "income" in verdict.failures[0]
     assert "--force --reason" in verdict.failures[0]
+
+
+def test_a_model_or_an_input_that_tells_the_outcome_too_well_needs_a_reason():
+    config = TabularGateConfig()
+    leaks = [Leak("balance", 0.995, "a copy of the outcome"), Leak("term", 0.8, "a multiple of 12")]
+    check = check_leakage(Interval(0.99, 0.985, 0.995), leaks, config)
+    assert not check.passed
+    assert "balance alone reaches AUC 0.995" in check.found
+    assert "together" in check.found
+    assert "term" not in check.found
+    assert CHINESE.search(check.found_zh)
+    explained = TabularGateConfig(max_auc_reason="the bank's own rating of the same day is an input")
+    assert check_leakage(Interval(0.99, 0.985, 0.995), [], explained).passed
+    assert check_leakage(Interval(0.97, 0.96, 0.985), leaks[1:], config).passed

@@ -12,6 +12,7 @@ import polars as pl
 from datasets.tables.values import dates, numbers
 from datasets.tables.values.marks import NONE_WORDS, count_marks, find_sentinel_codes, missing_mask, strip_blanks
 from datasets.tables.values.numbers import NumberFormat, canonical_level
+from training.tabular.columns.roles import Protected, find_protected, names_a_person
 
 MAX_LEVELS = 60  # of a category; with more distinct values a text column counts as free text
 MAX_FREQUENT_LEVELS, MIN_LEVEL_ROWS = 500, 30  # a category may have more levels where each has so many rows on average
@@ -24,19 +25,23 @@ ID_NAME = re.compile(
 )
 ID_CARD, ID_CARD_WEIGHTS = re.compile(r"^\d{17}[\dXx]$"), (7, 9, 10, 5, 8, 4, 2, 1, 6, 3, 7, 9, 10, 5, 8, 4, 2)
 LEFT_OUT = "it is left out of the model. Declare its role to keep it."
+AUDITED = 'it is compared between groups and is no input. To use it, declare role = "indicator" and a reason.'
+MIN_NAMES = 20  # different texts of a column of names or addresses
 
 
 @dataclass
 class ColumnInference:
     """declared: the fields of the column's schema. series: its values as the schema reads them.
 
-    marks: further texts that mean "not known". remarks: sentences on what was inferred or left out.
+    marks: further texts that mean "not known". remarks: sentences on what was inferred or left out. protected: the
+    protected attribute that it describes.
     """
 
     series: pl.Series
     declared: dict[str, Any]
     marks: list[str] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
+    protected: Protected | None = None
 
 
 def infer_file_decimal(raw: pl.DataFrame, missing: Sequence[str]) -> Literal[".", ","] | None:
@@ -59,6 +64,7 @@ def infer_column(
     else:
         _infer_number(result, known)
     _infer_levels(result, missing)
+    result.protected = find_protected(raw.name, result.declared.get("levels", ()))
     _exclude(result, missing)
     return result
 
@@ -196,6 +202,9 @@ def _exclude(result: ColumnInference, missing: Sequence[str]) -> None:
         if result.series.dtype != pl.String:
             result.series = result.series.cast(pl.String).str.replace(r"\.0$", "")
         result.remarks.insert(0, f"{reason}; {LEFT_OUT}")
+    elif result.protected:
+        declared["role"] = "audit"
+        result.remarks.insert(0, f"describes {result.protected.name}, a protected attribute; {AUDITED}")
 
 
 def _exclusion_reason(result: ColumnInference, missing: Sequence[str]) -> str | None:
@@ -211,6 +220,8 @@ def _exclusion_reason(result: ColumnInference, missing: Sequence[str]) -> str | 
     identifier = _identifier_reason(series.name, known, distinct)
     if identifier:
         return identifier
+    if distinct > MIN_NAMES and declared["kind"] in ("text", "category") and names_a_person(series.name):
+        return "holds names or addresses of people"
     if declared["kind"] == "text":
         if distinct == known.len():
             return "differs in every row like an identifier"
