@@ -26,6 +26,7 @@ const CHECKS: Record<string, string> = {
   "calibration intercept": "校准截距",
   "stability": "评分稳定性",
   "parity": "导出一致性",
+  "leakage": "结果泄漏",
   "policy": "政策护栏",
   "fairness of approvals": "审批公平性",
   "fairness of limits at equal PD": "同等风险下的额度公平性",
