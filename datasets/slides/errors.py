@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
 from datasets.errors import DataError
 
@@ -13,7 +15,7 @@ _INVESTIGATE = "Have its origin looked into; do not open it elsewhere.", "请核
 
 # code: what is wrong, with the actual and the expected value, in English and in Chinese, and what to do
 ISSUE_TEMPLATES: dict[str, tuple[str, str, tuple[str, str]]] = {
-    "no_file": ("there is no file {name}", "文件 {name} 不存在", _RESEND),
+    "no_file": ("there is no such file", "文件不存在", _RESEND),
     "empty": ("it is empty; expected a slide", "文件为空；应为切片文件", _RESEND),
     "too_large": (
         "it has {actual:,} bytes; the limit is {limit:,}",
@@ -101,18 +103,18 @@ ISSUE_TEMPLATES: dict[str, tuple[str, str, tuple[str, str]]] = {
         ("Pack the slide's files again as a plain ZIP.", "请将切片文件重新打包为普通 ZIP。"),
     ),
     "several_slides": (
-        "it holds {count:,} slides ({names}); expected one",
-        "其中有 {count:,} 张切片（{names}）；应为一张",
+        "it holds {count:,} slides ({formats}); expected one",
+        "其中有 {count:,} 张切片（{formats}）；应为一张",
         ("Send each slide by itself.", "请将各切片分别上传。"),
     ),
     "no_slide": (
-        "none of its {count:,} files ({names}) is a slide; expected the files of one slide",
-        "其中 {count:,} 个文件（{names}）均不是切片；应为一张切片的全部文件",
+        "none of its {count:,} files is a slide; expected the files of one slide",
+        "其中 {count:,} 个文件均不是切片；应为一张切片的全部文件",
         ("Send the slide's files as the scanner wrote them.", "请上传扫描仪生成的切片文件。"),
     ),
     "mrxs_alone": (
-        "the folder {actual} with Slidedat.ini is not beside it, and the file alone shows a label; expected both",
-        "旁边没有含 Slidedat.ini 的文件夹 {actual}，而该文件本身只含标签图；两者都需要",
+        "the folder with its name and Slidedat.ini is not beside it, and the file alone shows a label; expected both",
+        "旁边没有含 Slidedat.ini 的同名文件夹，而该文件本身只含标签图；两者都需要",
         ("Send the .mrxs and its folder together.", "请将 .mrxs 文件与其文件夹一并上传。"),
     ),
     "associated_alone": (
@@ -258,6 +260,15 @@ class SlideIssue:
 def slide_issue(code: str, **values: object) -> SlideIssue:
     en, zh, (action, action_zh) = ISSUE_TEMPLATES[code]
     return SlideIssue(code, f"{en.format(**values)}. {action}", f"{zh.format(**values)}。{action_zh}")
+
+
+def describe_error(error: BaseException, files: Iterable[Path]) -> str:
+    """The message of a decoder's error on one line, without the folders and names of the slide's files."""
+    text = str(error)
+    for path in files:
+        text = text.replace(f"{path.parent}/", "")
+        text = re.sub(rf"(?<!\w){re.escape(path.name)}(?!\w)", "the file", text)
+    return " ".join(text.split())[:200] or type(error).__name__
 
 
 class SlideError(DataError):

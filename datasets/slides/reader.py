@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datasets.slides.byte_source import CheckedSlide, Size
-from datasets.slides.errors import SlideError, slide_issue
+from datasets.slides.errors import SlideError, describe_error, slide_issue
 from datasets.slides.formats.tiff_check import PLAIN_FORMATS
 from datasets.slides.limits import SLIDE_LIMITS, SlideLimits
 from datasets.slides.scale import ScaleStatement, parse_decimal, plausible_scale, resolve_scale, state_scale
@@ -203,8 +203,7 @@ def parse_operator_mpp(
 
 
 def _undecodable_error(checked: CheckedSlide, error: BaseException) -> SlideError:
-    reason = " ".join(str(error).split()).replace(f"{checked.path.parent}/", "") or type(error).__name__
-    return SlideError(checked.path.name, [slide_issue("undecodable", actual=reason[:200])])
+    return SlideError(checked.path.name, [slide_issue("undecodable", actual=describe_error(error, checked.files))])
 
 
 def _opener(checked: CheckedSlide) -> Callable[[CheckedSlide, SlideLimits], Slide]:

@@ -29,7 +29,7 @@ import numpy as np
 
 from datasets.slides import reader
 from datasets.slides.byte_source import Size
-from datasets.slides.errors import SlideError, SlideIssue, slide_issue
+from datasets.slides.errors import SlideError, SlideIssue, describe_error, slide_issue
 from datasets.slides.limits import SLIDE_LIMITS, SlideLimits
 from datasets.slides.reader import Level, Pixels, Slide, SlideMetadata
 from datasets.slides.scale import ScaleStatement
@@ -260,8 +260,8 @@ def _call(setup: dict[str, Any], sandbox_limits: SandboxLimits) -> bytes:
     except (SlideError, MemoryError) as error:
         return _error_response(error, sandbox_limits)
     except Exception as error:  # a reader may raise anything on a hostile file
-        reason = " ".join(str(error).split()).replace(f"{path.parent}/", "") or type(error).__name__
-        return _error_response(SlideError(path.name, [slide_issue("undecodable", actual=reason[:200])]), sandbox_limits)
+        issue = slide_issue("undecodable", actual=describe_error(error, [path]))
+        return _error_response(SlideError(path.name, [issue]), sandbox_limits)
     return json.dumps({"refused": None, "answer": answer}).encode() + b"\n"
 
 

@@ -51,7 +51,7 @@ def check_slide(path: str | Path, limits: SlideLimits = SLIDE_LIMITS) -> Checked
     except OSError:
         is_regular_file = False
     if not is_regular_file:
-        raise SlideError(path.name, [slide_issue("no_file", name=path.name)])
+        raise SlideError(path.name, [slide_issue("no_file")])
     with open_source(path) as source:
         checked = None
         try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -20,6 +21,7 @@ from serving.core.http.validation import json_object
 from serving.pathology.blinded_rereads import BlindedRereads
 from serving.pathology.slides import store as slide_store
 from serving.pathology.slides.states import STATES, InvalidTransitionError, SlideNotFoundError
+from serving.privacy.subjects.vault import Vault, open_vault
 from serving.settings import Settings
 
 T = TypeVar("T")
@@ -39,6 +41,11 @@ class SlideContext:
         """The folder whose files the tenant may submit by name."""
         return self.settings.paths.slide_inbox / tenant
 
+    @cached_property
+    def vault(self) -> Vault:
+        """For keyed digests of names that clients give. Raises VaultKeyError."""
+        return open_vault(self.settings)
+
     # --- the store
 
     async def read(self, query: Callable[..., T], *args: Any, **options: Any) -> T:
@@ -55,11 +62,14 @@ class SlideContext:
     ) -> tuple[Row, bool]:
         """As idempotency.run_once; raises ProblemError too if the slide's state forbids the transaction."""
         with state_problems():
-            return await idempotency.run_once(self.store, request, scope, digest, transaction)
+            return await idempotency.run_once(self.store, request, scope, digest, transaction, self._conceal)
 
     async def earlier_response(self, request: Request, scope: str, digest: str) -> Row | None:
         """As idempotency.earlier_response."""
-        return await idempotency.earlier_response(self.store, request, scope, digest)
+        return await idempotency.earlier_response(self.store, request, scope, digest, self._conceal)
+
+    def _conceal(self, content: bytes) -> str:
+        return self.vault.digest(content)
 
     async def load_slide(self, request: Request) -> Row:
         """The slide named by the path, if it belongs to the caller's tenant. Raises ProblemError."""

@@ -183,7 +183,7 @@ class PathologyRoutes:
                 if existing["accession"] == form.request["accession"] and _is_arriving(connection, existing):
                     return {"slide": existing["id"], "upload": None}
             columns = form.columns() | {"tenant": tenant, "name": name, "sha256": sha256}
-            slide_store.create(connection, slide_id, detail={"reference": reference}, audit=audit, **columns)
+            slide_store.create(connection, slide_id, detail={"source": "inbox"}, audit=audit, **columns)
             upload_store.create_upload(connection, upload_id, slide_id, 0, sha256, {"reference": reference})
             add_mpp_event(connection, slide_id, form)
             return {"slide": slide_id, "upload": upload_id}

@@ -15,6 +15,11 @@ from datasets.slides.byte_source import CheckedSlide
 from datasets.slides.limits import SlideLimits
 
 COPY_STEM = "slide"
+# of files that slides have; another one is left out, as it could be part of a name
+COPY_SUFFIXES = {
+    *(".svs", ".tif", ".tiff", ".btf", ".ndpi", ".mrxs", ".ini", ".dat", ".scn", ".bif", ".svslide", ".czi", ".vms"),
+    *(".dcm", ".kfb", ".png", ".jpg", ".jpeg", ".zip"),
+}
 
 # where it stands, such as "directory 0, ImageDescription" (it must not contain the value), and its bytes as stored;
 # of "Filename = CMU-1" only the value
@@ -53,6 +58,4 @@ class Container:
 def copy_name(original: Path, number: int | None = None) -> str:
     """The name of a file in the copy, such as slide.svs; of one of several files, slide-0001.dcm."""
     suffix = original.suffix.lower()
-    if not suffix[1:].isascii() or not suffix[1:].isalnum() or len(suffix) > 8:
-        suffix = ""
-    return COPY_STEM + ("" if number is None else f"-{number:04d}") + suffix
+    return COPY_STEM + ("" if number is None else f"-{number:04d}") + (suffix if suffix in COPY_SUFFIXES else "")

@@ -25,11 +25,10 @@ def check_mrxs(source: ByteSource, limits: SlideLimits) -> CheckedSlide | None:
     folder = data_folder(source.path)
     ini = folder / INI_NAME
     if folder.is_symlink() or ini.is_symlink():
-        raise CheckAbortedError(
-            slide_issue("outside", what=source.path.name, actual=(folder if folder.is_symlink() else ini).name)
-        )
+        actual = "a link as its folder" if folder.is_symlink() else f"a link as {INI_NAME}"
+        raise CheckAbortedError(slide_issue("outside", what="the slide", actual=actual))
     if not ini.is_file():
-        raise CheckAbortedError(slide_issue("mrxs_alone", actual=folder.name))
+        raise CheckAbortedError(slide_issue("mrxs_alone"))
     if ini.stat().st_size > limits.text_bytes:
         raise CheckAbortedError(
             slide_issue("too_many", what=f"bytes in {INI_NAME}", actual=ini.stat().st_size, limit=limits.text_bytes)

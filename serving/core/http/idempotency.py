@@ -16,10 +16,16 @@ from serving.core.http.request import Request, idempotency_key
 from serving.core.identifiers import utc_now
 
 Row = dict[str, Any]
+Conceal = Callable[[bytes], str]  # a keyed digest; where it is given, keys and digests are stored by it alone
 
 
 async def run_once(
-    store: Store, request: Request, scope: str, digest: str, transaction: Callable[[sa.Connection], Row]
+    store: Store,
+    request: Request,
+    scope: str,
+    digest: str,
+    transaction: Callable[[sa.Connection], Row],
+    conceal: Conceal | None = None,
 ) -> tuple[Row, bool]:
     """Run a transaction, or return what it returned before under the request's key.
 
@@ -31,23 +37,32 @@ async def run_once(
     def write(connection: sa.Connection) -> tuple[Row, bool]:
         if key is None:
             return transaction(connection), False
-        earlier = _matching(_stored(connection, tenant, scope, key), digest, key)
+        stored_key, stored_digest = _concealed(key, digest, conceal)
+        earlier = _matching(_stored(connection, tenant, scope, stored_key), stored_digest, key)
         if earlier is not None:
             return earlier, True
         response = transaction(connection)
-        row = {"tenant": tenant, "scope": scope, "key": key, "request_sha256": digest, "at": utc_now()}
+        row = {"tenant": tenant, "scope": scope, "key": stored_key, "request_sha256": stored_digest, "at": utc_now()}
         connection.execute(sa.insert(SLIDE_KEYS).values(row | {"answer": orjson.dumps(response)}))
         return response, False
 
     return await store.write(write)
 
 
-async def earlier_response(store: Store, request: Request, scope: str, digest: str) -> Row | None:
+async def earlier_response(
+    store: Store, request: Request, scope: str, digest: str, conceal: Conceal | None = None
+) -> Row | None:
     """The response stored under the request's key, to save making an expensive one. Raises ProblemError."""
     key = idempotency_key(request)
     if key is None:
         return None
-    return _matching(await store.read(_stored, request.principal.tenant, scope, key), digest, key)
+    stored_key, stored_digest = _concealed(key, digest, conceal)
+    return _matching(await store.read(_stored, request.principal.tenant, scope, stored_key), stored_digest, key)
+
+
+def _concealed(key: str, digest: str, conceal: Conceal | None) -> tuple[str, str]:
+    """Key and digest as they are stored. A client may make the name of a file part of both, and a name is guessable."""
+    return (key, digest) if conceal is None else (conceal(f"key {key}".encode()), conceal(f"request {digest}".encode()))
 
 
 def _stored(where: EngineOrConnection, tenant: str, scope: str, key: str) -> tuple[str, bytes] | None:

@@ -101,7 +101,7 @@ class StowRoutes:
 
     async def _store_series(self, tenant: str, uid: str, instances: Sequence[Instance]) -> list[InstanceOutcome]:
         """Add instances to the slide of their series, which the first ones create."""
-        group, new_slide_id = f"dicom:{uid}", new_id()
+        group, new_slide_id = groups.group_key(self.context.vault, tenant, f"dicom:{uid}"), new_id()
         audit = await asyncio.to_thread(self.context.blinded_rereads.includes, new_slide_id)
 
         def open_slide(connection: sa.Connection) -> str | None:

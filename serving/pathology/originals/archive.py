@@ -7,6 +7,7 @@ lie. An archive inside the archive stays packed.
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import stat
 import struct
@@ -27,6 +28,7 @@ END_BYTES = 22 + 20 + 65_535  # the end record, before it the locator, behind it
 MAX_RATIO = 100  # unpacked over packed bytes; pixels are compressed already
 UNRATED_BYTES = 1 << 30  # below this a slide may be as empty as it likes
 CHUNK_BYTES = 1 << 20
+QUOTED = re.compile(r"b?(['\"]).*\1", re.DOTALL)  # names of files in the messages of zipfile, which may be persons'
 
 
 def is_archive(path: Path) -> bool:
@@ -48,7 +50,8 @@ def unpack(path: Path, folder: Path, limits: SlideLimits = SLIDE_LIMITS) -> None
     except SlideError:  # a ValueError too
         raise
     except (zipfile.BadZipFile, zlib.error, EOFError, struct.error, ValueError, NotImplementedError) as error:
-        issue = slide_issue("archive", what="the archive", actual=f"broken ({error})", expected="a complete ZIP")
+        reason = QUOTED.sub("…", str(error))
+        issue = slide_issue("archive", what="the archive", actual=f"broken ({reason})", expected="a complete ZIP")
         raise SlideError(path.name, [issue]) from error
 
 
@@ -88,8 +91,8 @@ def _entry_issues(
     elif total > max(UNRATED_BYTES, MAX_RATIO * packed):
         yield slide_issue("ratio", what="the archive", actual=total / packed, limit=float(MAX_RATIO))
     names: set[str] = set()
-    for entry in entries:
-        name, label = _path_of(entry), repr(entry.filename[:80])
+    for number, entry in enumerate(entries, 1):
+        name, label = _path_of(entry), f"file {number:,} of its list"  # a name may be that of a person
         if not is_safe_path(name.split("/")) or stat.S_ISLNK(entry.external_attr >> 16):
             yield slide_issue("outside", what="the archive", actual=label)
         if name.lower() in names:
@@ -115,9 +118,9 @@ def _unpack_entry(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, target: Path
         while chunk := source.read(CHUNK_BYTES):
             written += len(chunk)
             if written > entry.file_size:
-                raise zipfile.BadZipFile(f"{entry.filename[:80]!r} is longer than announced")
+                raise zipfile.BadZipFile("a file is longer than announced")
             file.write(chunk)
         file.flush()
         os.fsync(file.fileno())
     if written != entry.file_size:
-        raise zipfile.BadZipFile(f"{entry.filename[:80]!r} is shorter than announced")
+        raise zipfile.BadZipFile("a file is shorter than announced")

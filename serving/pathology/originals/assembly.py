@@ -64,7 +64,10 @@ def _link_group(original: Path, folder: Path, paths: Mapping[str, str]) -> None:
 
 
 def find_slide(folder: Path, name: str) -> Path:
-    """The file by which the slide among these files is opened. Raises SlideError unless there is exactly one slide."""
+    """The file by which the slide among these files is opened. Raises SlideError unless there is exactly one slide.
+
+    Reasons name no file: they are kept with the slide, and the name of a file may be that of a person.
+    """
     files = sorted(path for path in folder.rglob("*") if _is_relevant(path.relative_to(folder)) and path.is_file())
     formats = {path: _format_of(path) for path in files}
     mirax = [path for path in files if path.suffix.lower() == MIRAX_SUFFIX]
@@ -74,9 +77,10 @@ def find_slide(folder: Path, name: str) -> Path:
     slides += [path for path in others if formats[path] not in (None, "dicom", *FLAT_FORMATS)]
     slides = slides or [path for path in others if formats[path] in FLAT_FORMATS]
     if len(slides) != 1:
-        names = ", ".join(repr(str(path.relative_to(folder))[:60]) for path in (slides or files)[:5]) or "no file"
-        code = "several_slides" if slides else "no_slide"
-        raise SlideError(name, [slide_issue(code, count=len(slides) or len(files), names=names)])
+        if not slides:
+            raise SlideError(name, [slide_issue("no_slide", count=len(files))])
+        formats_text = ", ".join("mirax" if path in mirax else str(_format_of(path)) for path in slides[:5])
+        raise SlideError(name, [slide_issue("several_slides", count=len(slides), formats=formats_text)])
     return slides[0]
 
 
@@ -95,11 +99,12 @@ def _format_of(path: Path) -> str | None:
 def _series(folder: Path, instances: list[Path], name: str) -> list[Path]:
     """One instance of each series of slides; its other instances lie beside it. Raises SlideError."""
     by_series: dict[str, list[Path]] = {}
-    for path in instances:
+    for number, path in enumerate(instances, 1):
         try:
             header = dicom_header.read_header(path)
         except dicom_header.DicomHeaderError as error:
-            issue = slide_issue("malformed", what=path.name[:60], actual=str(error), expected="a DICOM instance")
+            what = f"DICOM file {number} in order of the names"
+            issue = slide_issue("malformed", what=what, actual=str(error), expected="a DICOM instance")
             raise SlideError(name, [issue]) from error
         by_series.setdefault(header.series, []).append(path)
     if len(by_series) == 1:

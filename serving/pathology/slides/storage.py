@@ -20,6 +20,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from datasets.slides.deidentification.container import copy_name
+
 CHUNK_BYTES = 1 << 20  # bytes per read or write
 _SUFFIX = re.compile(r"\.[a-z0-9]{1,8}")
 _UNSAFE_CHARS = re.compile(r"[^\w-]+")
@@ -38,6 +40,11 @@ def sanitize_name(name: str) -> str:
     if not stem or not _SUFFIX.fullmatch(suffix):
         stem, suffix = basename, ""
     return (_UNSAFE_CHARS.sub("_", stem).strip("_-")[:60] or "slide") + suffix
+
+
+def neutral_name(name: str) -> str:
+    """The name of a slide whose uploaded file is gone, such as slide.svs."""
+    return copy_name(Path(name))
 
 
 def quarantine_path(slides_dir: Path, slide_id: str, name: str) -> Path:
@@ -129,6 +136,13 @@ def remove_file(path: Path) -> None:
     for directory in (path.parent, path.parent.parent):
         with suppress(OSError):  # not empty, or gone
             directory.rmdir()
+
+
+def remove_quarantine(slides_dir: Path, slide_id: str) -> None:
+    """Remove all that is quarantined of a slide, and the slide's folder if it is empty then."""
+    shutil.rmtree(slides_dir / slide_id / "quarantine", ignore_errors=True)
+    with suppress(OSError):  # not empty, or gone
+        (slides_dir / slide_id).rmdir()
 
 
 @contextmanager

@@ -48,12 +48,14 @@ def end_uploads(bind: EngineOrConnection, slide_id: str, state: str, path: str |
 
 
 def forget_names(connection: sa.Connection, slide_id: str) -> None:
-    """Remove what uploads said of a slide that has been de-identified: names of files and folders among others. That it
-    came from the inbox stays known.
+    """Remove what uploads said of a slide whose uploaded files are gone: names of files and folders among others. That
+    it came from the inbox stays known.
     """
-    for upload in uploads_of_slide(connection, slide_id):
+    rows = connection.execute(sa.select(UPLOADS).where(UPLOADS.c.slide == slide_id)).mappings().all()
+    for upload in rows:
         metadata = {name: "" for name in upload["metadata"] if name == "reference"}
-        set_upload(connection, upload["id"], metadata=metadata, path=None if upload["path"] is None else "")
+        columns = {"metadata": metadata, "path": None if upload["path"] is None else ""}
+        connection.execute(sa.update(UPLOADS).where(UPLOADS.c.id == upload["id"]).values(columns))
 
 
 def get_upload(bind: EngineOrConnection, upload_id: str, tenant: str | None = None) -> Row | None:

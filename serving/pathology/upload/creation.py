@@ -51,11 +51,14 @@ class UploadCreator:
                     actual_zh=f"已有 {open_count} 个上传未完成，达到上限",
                 )
             group_file = description.group_file
-            slide = None
+            slide = key = None
             if group_file is not None:
-                slide = groups.find_open_slide(connection, tenant, group_file.group, group_file.file_count)
+                key = groups.group_key(self.context.vault, tenant, group_file.group)
+                slide = groups.find_open_slide(connection, tenant, key, group_file.file_count)
             if slide is None:
                 _create_slide(connection, slide_id, tenant, description, audit)
+                if group_file is not None and key is not None:
+                    upload_store.set_group(connection, tenant, key, slide_id, group_file.file_count)
             elif description.form is not None:
                 _require_same_form(connection, slide, description)
             path = None
@@ -122,8 +125,6 @@ def _create_slide(
     slide_store.create(connection, slide_id, audit=audit, **columns, **(form.columns() if form is not None else {}))
     if form is not None:
         add_mpp_event(connection, slide_id, form)
-    if group_file is not None:
-        upload_store.set_group(connection, tenant, group_file.group, slide_id, group_file.file_count)
 
 
 def _require_same_form(connection: sa.Connection, slide: Row, description: UploadDescription) -> None:

@@ -19,6 +19,7 @@ from serving.core.http.problems import ProblemError
 from serving.pathology.context import Row
 from serving.pathology.slides import store as slide_store
 from serving.pathology.slides import upload_store
+from serving.privacy.subjects.vault import Vault
 
 
 class Content(NamedTuple):
@@ -29,26 +30,31 @@ class Content(NamedTuple):
     announced: bool
 
 
-def find_open_slide(connection: sa.Connection, tenant: str, group: str, files: int | None) -> Row | None:
+def group_key(vault: Vault, tenant: str, name: str) -> str:
+    """By which the store has a group: clients make names of files and folders the names of groups."""
+    return vault.digest(f"group {tenant} {name}".encode())
+
+
+def find_open_slide(connection: sa.Connection, tenant: str, key: str, files: int | None) -> Row | None:
     """The slide to which the group's next file belongs; None where the file is the first one of a new slide.
 
-    Raises ProblemError where all its files are here, or another number of files was announced.
+    key: see group_key. Raises ProblemError where all its files are here, or another number of files was announced.
     """
-    row = upload_store.find_group(connection, tenant, group)
+    row = upload_store.find_group(connection, tenant, key)
     slide = None if row is None else slide_store.get(connection, row["slide"])
     if row is None or slide is None or slide["state"] in slide_store.REUSABLE_STATES:
         return None
     if slide["state"] != "uploading":
         raise ProblemError(
             "group_complete",
-            actual=f"{group!r} made slide {slide['id']}",
-            actual_zh=f"{group!r} 已组成切片 {slide['id']}",
+            actual=f"It made slide {slide['id']}",
+            actual_zh=f"该组已组成切片 {slide['id']}",
         )
     if row["files"] != files:
         raise ProblemError(
             "group_complete",
-            actual=f"{group!r} was announced with {row['files']} files and now with {files}",
-            actual_zh=f"{group!r} 先前声明 {row['files']} 个文件，现为 {files} 个",
+            actual=f"It was announced with {row['files']} files and now with {files}",
+            actual_zh=f"该组先前声明 {row['files']} 个文件，现为 {files} 个",
         )
     return slide
 

@@ -127,11 +127,7 @@ class UploadIntake:
         return outcome
 
     async def _remove_quarantined(self, slide_id: str) -> None:
-        row = await self.context.read(slide_store.get, slide_id)
-        if row is not None:
-            await asyncio.to_thread(
-                storage.remove_file, storage.quarantine_path(self.context.slides_dir, slide_id, row["name"])
-            )
+        await asyncio.to_thread(storage.remove_quarantine, self.context.slides_dir, slide_id)
 
     # --- copies of inbox files
 
@@ -183,11 +179,15 @@ class UploadIntake:
         def mark_aborted(connection: sa.Connection) -> None:
             slide = slide_store.get(connection, row["slide"])
             assert slide is not None, "the store holds an upload's slide"
+            name = storage.neutral_name(slide["name"])
             if slide["state"] not in slide_store.REUSABLE_STATES:
                 if slide["state"] != "uploading":
                     raise state_problem(slide["state"], "verifying")
-                slide_store.transition(connection, slide["id"], target, detail, **columns)
+                slide_store.transition(connection, slide["id"], target, detail, name=name, **columns)
+            elif slide["name"] != name:
+                slide_store.add_event(connection, slide["id"], {"code": "file_removed"}, name=name)
             upload_store.end_uploads(connection, row["slide"], "expired")
+            upload_store.forget_names(connection, row["slide"])
 
         await self.context.write(mark_aborted)
         await self._remove_quarantined(row["slide"])
@@ -322,7 +322,9 @@ def _advance(connection: sa.Connection, slide: Row, sha256: str) -> ProblemError
             "en": f"The same slide was sent before under this accession number: it is slide {same_accession[0]}.",
             "zh": f"同一病理号下已有相同切片：{same_accession[0]}。",
         }
-        slide_store.transition(connection, slide_id, "cancelled", {"same_as": same_accession[0]}, reasons=[reason])
+        columns = {"reasons": [reason], "name": storage.neutral_name(slide["name"])}
+        slide_store.transition(connection, slide_id, "cancelled", {"same_as": same_accession[0]}, **columns)
+        upload_store.forget_names(connection, slide_id)
         return str(same_accession[0])
     slide_store.transition(connection, slide_id, "verifying", notes=[*slide["notes"], *duplicate_notes(duplicates)])
     return slide_id

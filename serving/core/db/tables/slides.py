@@ -176,7 +176,7 @@ class UploadGroupRow(TypedDict):
     created: str
 
 
-# The slides that have several files, under the names by which a tenant's uploads refer to them.
+# The slides that have several files, under the names by which a tenant's uploads refer to them: a keyed digest of each.
 UPLOAD_GROUPS = sa.Table(
     "upload_groups",
     METADATA,
@@ -205,7 +205,7 @@ SLIDE_KEYS = sa.Table(
     METADATA,
     sa.Column("tenant", sa.String(64), primary_key=True),
     sa.Column("scope", sa.String(128), primary_key=True),  # the route and its slide
-    sa.Column("key", sa.String(255), primary_key=True),
+    sa.Column("key", sa.String(255), primary_key=True),  # of requests for slides a keyed digest
     sa.Column("request_sha256", sa.String(64), nullable=False),
     sa.Column("answer", sa.LargeBinary, nullable=False),  # JSON
     sa.Column("at", sa.String(32), nullable=False),

@@ -206,8 +206,11 @@ def test_groups_of_two_tenants_have_nothing_in_common(clinic):
         with gateway.service.store.engine.begin() as connection:
             from serving.pathology.upload import groups
 
-            assert groups.find_open_slide(connection, "other", "C26 7", 3) is None
-            assert groups.find_open_slide(connection, "local", "C26 7", 3)["id"] == mine.headers["slide-id"]
+            keys = {tenant: groups.group_key(gateway.pathology.context.vault, tenant, "C26 7")
+                    for tenant in ("other", "local")}  # fmt: skip
+            assert groups.find_open_slide(connection, "other", keys["other"], 3) is None
+            assert groups.find_open_slide(connection, "other", keys["local"], 3) is None
+            assert groups.find_open_slide(connection, "local", keys["local"], 3)["id"] == mine.headers["slide-id"]
 
     clinic.run(story)
 
