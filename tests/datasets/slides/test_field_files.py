@@ -8,10 +8,9 @@ from datasets.slides import sandbox, tiling, tissue
 from datasets.slides.deidentification.deidentify import deidentify_slide
 from datasets.slides.errors import SlideError
 from datasets.slides.reader import open_slide
-from tests.paths import ROOT
+from tests.paths import FIELD_CASES
 
-FOLDER = ROOT.parent / "shared" / "field-cases" / "files"
-pytestmark = pytest.mark.skipif(not FOLDER.is_dir(), reason="no folder of reported files")
+pytestmark = pytest.mark.skipif(not FIELD_CASES.is_dir(), reason="no folder of reported files")
 
 # file: format, levels, microns per pixel, mean colour of its middle
 READ = {
@@ -46,7 +45,7 @@ def middle(slide):
 @pytest.mark.parametrize("name", READ)
 def test_a_reported_slide_is_read_with_its_levels_its_scale_and_its_colours(name):
     kind, levels, mpp, colour = READ[name]
-    with sandbox.open_slide(FOLDER / name) as slide:
+    with sandbox.open_slide(FIELD_CASES / name) as slide:
         assert (slide.metadata.format, slide.metadata.mpp) == (kind, mpp)
         assert [(level.width, level.height) for level in slide.metadata.levels] == levels
         np.testing.assert_allclose(middle(slide).reshape(-1, 3).mean(0), colour, atol=1)
@@ -57,8 +56,8 @@ def test_a_reported_slide_is_read_with_its_levels_its_scale_and_its_colours(name
 
 @pytest.mark.parametrize("name", READ)
 def test_the_copy_of_a_reported_slide_is_read_like_it(tmp_path, name):
-    copy = deidentify_slide(FOLDER / name, tmp_path, key=bytes(32)).path
-    with open_slide(FOLDER / name) as slide, open_slide(copy) as copied:
+    copy = deidentify_slide(FIELD_CASES / name, tmp_path, key=bytes(32)).path
+    with open_slide(FIELD_CASES / name) as slide, open_slide(copy) as copied:
         assert copied.metadata.levels == slide.metadata.levels
         assert copied.metadata.mpp == slide.metadata.mpp
         np.testing.assert_array_equal(middle(copied), middle(slide))
@@ -66,14 +65,14 @@ def test_the_copy_of_a_reported_slide_is_read_like_it(tmp_path, name):
 
 def test_ninety_million_pixels_in_strips_are_to_be_converted():
     with pytest.raises(SlideError, match="no smaller levels.*Convert it to a tiled pyramid") as refused:
-        open_slide(FOLDER / "b14_90_million_pixels_in_strips.tif")
+        open_slide(FIELD_CASES / "b14_90_million_pixels_in_strips.tif")
     assert refused.value.codes == ("no_pyramid",)
     assert "分块金字塔" in refused.value.zh()
 
 
 def test_tiles_of_an_oblong_scan_show_square_pixels():
     """A round cell is round: 0.5 x 0.25 microns a pixel become 0.5 x 0.5, from half as many columns as rows."""
-    with open_slide(FOLDER / "b18_oblong_pixels.tif") as slide:
+    with open_slide(FIELD_CASES / "b18_oblong_pixels.tif") as slide:
         grid = tiling.tile_grid(slide.metadata, tissue.Tissue(np.ones((4, 4), bool), (256.0, 192.0), 0.0))
         assert grid.extent == (224, 448)
         _, tiles = next(tiling.read_tiles(slide, grid, 4))
@@ -91,7 +90,7 @@ def test_tiles_of_an_oblong_scan_show_square_pixels():
     ],
 )
 def test_the_copy_of_a_reported_dicom_names_nobody(tmp_path, name, secrets):
-    path = FOLDER / name / f"{name}.dcm"
+    path = FIELD_CASES / name / f"{name}.dcm"
     original = path.read_bytes()
     copy = deidentify_slide(path, tmp_path, key=bytes(32)).path
     assert all(secret in original for secret in secrets)
@@ -111,5 +110,5 @@ def test_the_copy_of_a_reported_dicom_names_nobody(tmp_path, name, secrets):
 )
 def test_a_reported_dicom_that_is_not_read_says_why(tmp_path, name, code, words):
     with pytest.raises(SlideError, match=words) as refused:
-        deidentify_slide(FOLDER / name / f"{name}.dcm", tmp_path, key=bytes(32))
+        deidentify_slide(FIELD_CASES / name / f"{name}.dcm", tmp_path, key=bytes(32))
     assert refused.value.codes == (code,)

@@ -12,7 +12,7 @@ import pytest
 
 from datasets.errors import DataError
 from datasets.tables.reader import read_raw
-from tests.paths import ROOT
+from tests.paths import FIELD_CASES
 from training import pipeline
 from training.config import ConfigError
 from training.credit_limit import RECIPE
@@ -21,8 +21,7 @@ from training.tabular.config_draft import draft_config
 from training.tabular.pipeline import TabularPipeline
 from training.tabular.user_table import UserTable, UserTableConfig, read_user_table
 
-FOLDER = ROOT.parent / "shared" / "field-cases" / "files"
-pytestmark = pytest.mark.skipif(not FOLDER.is_dir(), reason="no folder of reported files")
+pytestmark = pytest.mark.skipif(not FIELD_CASES.is_dir(), reason="no folder of reported files")
 
 SMALL = """
 [estimator]
@@ -55,7 +54,7 @@ LOANS = {
 
 
 def config(name: str, target: str = "outcome", bad: str = "unpaid", **fields) -> UserTableConfig:
-    return UserTableConfig(file=FOLDER / name, target=target, positive_labels=(bad,), simulated=True, **fields)
+    return UserTableConfig(file=FIELD_CASES / name, target=target, positive_labels=(bad,), simulated=True, **fields)
 
 
 def read(name: str, **fields) -> UserTable:
@@ -137,9 +136,9 @@ def test_numbers_that_name_people_and_dates_are_left_out():
 
 
 def test_a_split_by_slash_dates_tests_the_last_quarter(tmp_path):
-    model = train(FOLDER / "a14_split_by_slash_dates.toml", tmp_path / "var")
+    model = train(FIELD_CASES / "a14_split_by_slash_dates.toml", tmp_path / "var")
     card = (model.bundle_dir / "card.json").read_text(encoding="utf-8")
-    days = pl.read_csv(FOLDER / "a14_split_by_slash_dates.csv")["apply_date"].str.to_date("%Y/%m/%d").sort()
+    days = pl.read_csv(FIELD_CASES / "a14_split_by_slash_dates.csv")["apply_date"].str.to_date("%Y/%m/%d").sort()
     start = re.search(r"test from (\S+?)[\",]", card)[1]
     assert abs((days < date.fromisoformat(start)).mean() - 0.75) < 0.02
 
@@ -221,7 +220,7 @@ def test_a_copy_of_the_outcome_is_pointed_out_before_training():
 
 
 def test_one_inch_mark_leaves_out_one_row():
-    raw = read_raw(FOLDER / "a32_one_inch_mark.csv")
+    raw = read_raw(FIELD_CASES / "a32_one_inch_mark.csv")
     assert (raw.frame.height, [fault.row for fault in raw.faults]) == (49_999, [5])
 
 

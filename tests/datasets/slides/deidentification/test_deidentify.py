@@ -2,7 +2,6 @@
 
 import numpy as np
 import pydicom
-import pytest
 from PIL import Image
 
 from datasets.slides.deidentification import deidentify
@@ -16,12 +15,6 @@ KEY = bytes(32)
 
 def deidentify_slide(path, folder):
     return deidentify.deidentify_slide(path, folder, key=KEY).path
-
-
-@pytest.fixture
-def store(tmp_path):
-    (tmp_path / "store").mkdir()
-    return tmp_path / "store"
 
 
 def same_pixels(original, stripped):

@@ -1,6 +1,5 @@
 """A copy of an MRXS opens under its own driver with the same tiles, and holds no label and no name."""
 
-import os
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -18,12 +17,12 @@ from datasets.slides.limits import SLIDE_LIMITS
 from datasets.slides.static_check import check_slide
 from tests.datasets.slides.mirax_files import LABEL, SLIDE_ID, write_mirax
 from tests.datasets.slides.slide_files import jpeg, painted
+from tests.paths import VENDOR_SLIDES
 
 NAME = "TEST PATIENT S26-00001"
 CHINESE = "王小明 病理号"
 KEY = bytes(range(32))
 REFUSALS = {"", "malformed", "truncated", "too_many", "tile_bytes", "undecodable", "not_proved", "sandbox_crash"}
-SHARED = Path(os.environ.get("YUHENG_DATA", "/nowhere")) / "pathology" / "slides_simulated_vendor"
 
 
 def copy_of(path, folder):
@@ -116,13 +115,13 @@ def test_no_name_survives_in_any_field(location, name):
         assert name.encode() not in all_bytes(Path(folder) / "copy")
 
 
-@pytest.mark.skipif(not SHARED.exists(), reason="YUHENG_DATA names no folder of real tables")
+@pytest.mark.skipif(not VENDOR_SLIDES.exists(), reason="YUHENG_DATA names no folder of real tables")
 def test_the_shared_simulated_slide_is_stripped(tmp_path):
-    proved = copy_of(SHARED / "simulated_mirax.mrxs", tmp_path / "copy")
+    proved = copy_of(VENDOR_SLIDES / "simulated_mirax.mrxs", tmp_path / "copy")
     content = all_bytes(tmp_path / "copy")
     for lost in (b"TEST-0001", b"VEVTVC0wMDAx", b"TEST PATIENT", b"S26-00001"):
         assert lost not in content
-    assert_same_levels(SHARED / "simulated_mirax.mrxs", proved.path)
+    assert_same_levels(VENDOR_SLIDES / "simulated_mirax.mrxs", proved.path)
 
 
 def test_an_index_that_multiplies_bytes_or_leads_nowhere_is_refused(tmp_path):

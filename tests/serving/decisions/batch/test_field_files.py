@@ -9,11 +9,10 @@ import pytest
 import xlsxwriter
 
 from serving.decisions.batch.formats import MEDIA_TYPES
-from tests.paths import ROOT
+from tests.paths import FIELD_CASES
 
-FOLDER = ROOT.parent / "shared" / "field-cases" / "files"
 URL = "/v1/credit-limits/batch"
-files = pytest.mark.skipif(not FOLDER.is_dir(), reason="no folder of reported files")
+files = pytest.mark.skipif(not FIELD_CASES.is_dir(), reason="no folder of reported files")
 
 
 async def send(client, content: bytes, format: str = "csv", query: str = "") -> pl.DataFrame:
@@ -25,7 +24,7 @@ async def send(client, content: bytes, format: str = "csv", query: str = "") -> 
 @files
 def test_no_veto_in_other_words_is_as_an_empty_cell(inside):
     async def story(client, gateway):
-        content = (FOLDER / "a20_no_veto_in_other_words.csv").read_bytes()
+        content = (FIELD_CASES / "a20_no_veto_in_other_words.csv").read_bytes()
         answers = await send(client, content, query="?keep=household_id")
         assert answers["error"].null_count() == 8
         assert answers.select("decision", "limit", "referral").unique().height == 1
@@ -52,7 +51,7 @@ def test_an_unknown_veto_code_is_refused_by_name_in_a_batch_and_alone(inside):
 @files
 def test_a_number_of_23_digits_keeps_them_all(inside):
     async def story(client, gateway):
-        content = (FOLDER / "a30_long_numbers.ndjson").read_bytes()
+        content = (FIELD_CASES / "a30_long_numbers.ndjson").read_bytes()
         answers = await send(client, content, "ndjson", "?keep=loan_no&format=csv")
         assert answers["loan_no"].to_list() == [f"3302811961030412345678{i}" for i in range(3)]
         assert answers["error"].null_count() == 3
@@ -63,7 +62,7 @@ def test_a_number_of_23_digits_keeps_them_all(inside):
 @files
 def test_one_inch_mark_faults_one_row_of_fifty_thousand(inside):
     async def story(client, gateway):
-        content = (FOLDER / "a32_one_inch_mark.csv").read_bytes()
+        content = (FIELD_CASES / "a32_one_inch_mark.csv").read_bytes()
         answers = await send(client, content, query="?keep=household_id")
         assert (answers.height, answers["error"].null_count()) == (50_000, 49_999)
         assert "quotation mark" in answers["error"][4]

@@ -25,7 +25,7 @@ from serving.pathology.workflow.runner import TileRunner
 from serving.pathology.workflow.step_context import StepContext
 from serving.pathology.workflow.workflow import SlideWorkflow
 from serving.privacy.consent import grants
-from tests.paths import ROOT
+from tests.paths import VENDOR_SLIDES
 from tests.serving.pathology.arrived_slides import comparable_fields, create_arrived_slide
 from tests.serving.pathology.fake_readings import CMU
 from tests.serving.pathology.slide_bundles import POLICY, publish
@@ -340,8 +340,7 @@ VENDOR_FILES = ("simulated_hamamatsu.ndpi", "simulated_leica.scn", "simulated_ve
 
 @pytest.mark.parametrize("name", VENDOR_FILES)
 def test_a_scanners_own_format_is_stripped_read_and_shown_like_svs(context, settings, name):
-    """SIMULATED containers around real pixels; they are no proof of reading real scanners' files."""
-    source = ROOT.parent / "shared" / "data" / "pathology" / "slides_simulated_vendor" / name
+    source = VENDOR_SLIDES / name
     if not source.exists():
         pytest.skip("no folder of simulated vendor files")
     slide = create_slide(context, source)

@@ -6,8 +6,10 @@ import base64
 import struct
 
 from datasets.slides.byte_source import open_source
+from datasets.slides.deidentification.tiff.clean import clean_tiff
 from datasets.slides.formats.tiff_directories import TYPE_WIDTHS, read_directories, read_directory, read_layout
 from datasets.slides.limits import SLIDE_LIMITS
+from datasets.slides.static_check import check_slide
 
 NAME = "Zhang San 张三"
 PLAIN_NAME = "TEST PATIENT S26-00001"
@@ -22,6 +24,14 @@ ENCODINGS = {
     "ascii": PLAIN_NAME.encode(),
 }
 ASCII, LONG, IFD = 2, 4, 13
+# the simulated slides of VENDOR_SLIDES by OpenSlide's name of the vendor
+FILES = {
+    "hamamatsu": "simulated_hamamatsu.ndpi",
+    "leica": "simulated_leica.scn",
+    "ventana": "simulated_ventana.bif",
+    "philips": "simulated_philips.tiff",
+}
+KEY = bytes(32)
 Planted = dict[int, tuple[int, bytes]]  # tag -> type and bytes
 
 
@@ -31,6 +41,13 @@ def names_in(data: bytes) -> list[str]:
     pieces |= {"utf-16": "Zhang".encode("utf-16-le")[:-1], "latin-1 name": "Müller".encode("latin-1")}
     pieces |= {"number": b"S26-00001", "barcode": b"TEST-0001", "base64 barcode": b"VEVTVC0wMDAx"}
     return [key for key, value in (ENCODINGS | pieces).items() if value in data]
+
+
+def copy_of(path, store):
+    """The clean copy, which replaces the previous one in the store."""
+    for previous in store.iterdir():
+        previous.unlink()
+    return clean_tiff(check_slide(path), store, SLIDE_LIMITS, KEY)
 
 
 def plant(path, planted: Planted, number: int = 0, tail: bytes = b"") -> bytes:

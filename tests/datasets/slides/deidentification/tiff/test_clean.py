@@ -9,10 +9,8 @@ import tifffile
 from PIL import Image
 
 from datasets.slides.byte_source import open_source
-from datasets.slides.deidentification.tiff.clean import clean_tiff
 from datasets.slides.errors import SlideError
 from datasets.slides.formats.tiff_directories import read_layout
-from datasets.slides.limits import SLIDE_LIMITS
 from datasets.slides.reader import open_slide
 from datasets.slides.static_check import check_slide
 from tests.datasets.slides.deidentification.tiff.planted import (
@@ -20,33 +18,20 @@ from tests.datasets.slides.deidentification.tiff.planted import (
     ENCODINGS,
     LONG,
     append_sub_directory,
+    copy_of,
     names_in,
     plant,
 )
 from tests.datasets.slides.slide_files import CMU, bigtiff, directory, jpeg, one_image, painted, tiled
-from tests.paths import ROOT
+from tests.paths import DATA, FIELD_CASES
 
-SHARED = ROOT.parent / "shared"
-FIELD_CASES = SHARED / "field-cases" / "files"
-REAL = SHARED / "data" / "pathology" / "slides"
+REAL = DATA / "pathology" / "slides"
 KEY = bytes(32)
 REAL_SLIDES = ("TCGA-CR-7395-01A-01-TS1.svs", "openslide-small.svs", "openslide-boxes.tiff", "kidney-48-5.tif")
 REPORTED = ("b01_windows_properties.tif", "b03_exif_directory.tif", "b11_decimal_comma.svs", "b19_gbk_words.svs")
 # Tags whose values decide how the image is decoded: another value is another image.
 GEOMETRY = {254, 256, 257, 258, 259, 262, 266, 273, 274, 277, 278, 279, 284, 317, 320, 322, 323, 324, 325, 330, 338}
 GEOMETRY |= {339, 347, 400, 529, 530, 531, 532, 32997, 34665, 34853, 40965, 65420}
-
-
-@pytest.fixture
-def store(tmp_path):
-    (tmp_path / "store").mkdir()
-    return tmp_path / "store"
-
-
-def copy_of(path, store):
-    for previous in store.iterdir():
-        previous.unlink()
-    return clean_tiff(check_slide(path), store, SLIDE_LIMITS, KEY)
 
 
 def assert_same_pixels(original, copy):

@@ -20,28 +20,21 @@ from datasets.slides.formats.tiff import tile_ranges as stored_ranges
 from datasets.slides.formats.tiff_directories import read_directories
 from datasets.slides.limits import SLIDE_LIMITS
 from datasets.slides.static_check import check_slide
-from tests.datasets.slides.deidentification.tiff.planted import PLAIN_NAME, names_in, plant
+from tests.datasets.slides.deidentification.tiff.planted import FILES, PLAIN_NAME, names_in, plant
 from tests.datasets.slides.slide_files import CMU, painted, tiled
-from tests.paths import ROOT
+from tests.paths import VENDOR_SLIDES
 
 RUNS = int(os.environ.get("YUHENG_FUZZ_RUNS", "40"))
-SIMULATED = ROOT.parent / "shared" / "data" / "pathology" / "slides_simulated_vendor"
-VENDORS = {
-    "ndpi": "simulated_hamamatsu.ndpi",
-    "leica": "simulated_leica.scn",
-    "ventana": "simulated_ventana.bif",
-    "philips": "simulated_philips.tiff",
-}
 NAME = PLAIN_NAME.encode()
 NUMBERS = (0, 1, 2, 7, 8, 255, 256, 65_535, 65_536, 2**31 - 1, 2**31, 2**32 - 1, 2**63, 2**64 - 1)
 
 
 def written(path, kind):
     """A small file of a format, with names in the tags that it has."""
-    if kind in VENDORS:
-        if not SIMULATED.exists():
+    if kind in FILES:
+        if not VENDOR_SLIDES.exists():
             pytest.skip("no folder of simulated vendor files")
-        path.write_bytes((SIMULATED / VENDORS[kind]).read_bytes())
+        path.write_bytes((VENDOR_SLIDES / FILES[kind]).read_bytes())
     elif kind == "aperio":
         options = {"tile": (64, 64), "photometric": "rgb", "metadata": None}
         with tifffile.TiffWriter(path) as writer:
@@ -112,7 +105,7 @@ def mutated(data, metadata, rng):
     return bytes(data)
 
 
-KINDS = ("aperio", "jpeg2000", "generic", "flat", "raw", "deflate", "ome", "trestle", *VENDORS)
+KINDS = ("aperio", "jpeg2000", "generic", "flat", "raw", "deflate", "ome", "trestle", *FILES)
 
 
 @pytest.mark.parametrize("kind", KINDS)

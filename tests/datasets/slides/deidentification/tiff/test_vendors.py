@@ -16,43 +16,23 @@ import tifffile
 from datasets.slides import sandbox, tiling, tissue
 from datasets.slides.byte_source import open_source
 from datasets.slides.deidentification.deidentify import deidentify_slide
-from datasets.slides.deidentification.tiff.clean import clean_tiff
 from datasets.slides.deidentification.tiff.texts import iter_texts
 from datasets.slides.deidentification.tiff.writer import TiffWriter
 from datasets.slides.errors import SlideError
 from datasets.slides.formats.tiff_directories import ByteLayout, read_directories
 from datasets.slides.limits import SLIDE_LIMITS
 from datasets.slides.static_check import check_slide
-from tests.datasets.slides.deidentification.tiff.planted import ENCODINGS, NAME, names_in, plant
+from tests.datasets.slides.deidentification.tiff.planted import ENCODINGS, FILES, NAME, copy_of, names_in, plant
 from tests.datasets.slides.slide_files import jpeg, painted
-from tests.paths import ROOT
+from tests.paths import VENDOR_SLIDES
 
-SIMULATED = ROOT.parent / "shared" / "data" / "pathology" / "slides_simulated_vendor"
-FILES = {
-    "hamamatsu": "simulated_hamamatsu.ndpi",
-    "leica": "simulated_leica.scn",
-    "ventana": "simulated_ventana.bif",
-    "philips": "simulated_philips.tiff",
-}
 PLANTED = (b"TEST-0001", b"VEVTVC0wMDAx", b"TEST PATIENT", b"S26-00001")
 # vendor, directory and tag of each XML
 XML = (("leica", 0, 270), ("ventana", 0, 700), ("ventana", 2, 700), ("philips", 0, 270))
 BYTE = 1
 GEOMETRY = {254, 256, 257, 258, 259, 262, 266, 273, 274, 277, 278, 279, 282, 283, 284, 296, 317, 320, 322, 323, 324}
 GEOMETRY |= {325, 330, 338, 339, 347, 400, 529, 530, 531, 532, 32997, 34675, 34665, 34853, 40965, 65420, 65421, 65426}
-pytestmark = pytest.mark.skipif(not SIMULATED.exists(), reason="no folder of simulated vendor files")
-
-
-@pytest.fixture
-def store(tmp_path):
-    (tmp_path / "store").mkdir()
-    return tmp_path / "store"
-
-
-def copy_of(path, store):
-    for previous in store.iterdir():
-        previous.unlink()
-    return clean_tiff(check_slide(path), store, SLIDE_LIMITS, bytes(32))
+pytestmark = pytest.mark.skipif(not VENDOR_SLIDES.exists(), reason="no folder of simulated vendor files")
 
 
 def assert_same_slide(original, copy, vendor):
@@ -72,7 +52,7 @@ def assert_same_slide(original, copy, vendor):
 
 @pytest.mark.parametrize("vendor", FILES)
 def test_a_copy_is_read_by_the_same_driver_without_label_and_macro(store, vendor):
-    path = SIMULATED / FILES[vendor]
+    path = VENDOR_SLIDES / FILES[vendor]
     assert any(name in path.read_bytes() for name in PLANTED)
     copy = copy_of(path, store)
     assert not [name for name in PLANTED if name in copy.read_bytes()]
@@ -87,14 +67,14 @@ def test_a_copy_is_read_by_the_same_driver_without_label_and_macro(store, vendor
 
 @pytest.mark.parametrize("vendor", FILES)
 def test_a_copy_is_a_fixed_point(tmp_path, store, vendor):
-    once = copy_of(SIMULATED / FILES[vendor], store).read_bytes()
+    once = copy_of(VENDOR_SLIDES / FILES[vendor], store).read_bytes()
     (tmp_path / FILES[vendor]).write_bytes(once)
     assert copy_of(tmp_path / FILES[vendor], store).read_bytes() == once
 
 
 @pytest.mark.parametrize("vendor", FILES)
 def test_a_copy_goes_through_quality_and_tiles(store, vendor):
-    copy = deidentify_slide(SIMULATED / FILES[vendor], store, key=bytes(32)).path
+    copy = deidentify_slide(VENDOR_SLIDES / FILES[vendor], store, key=bytes(32)).path
     with sandbox.open_slide(copy) as slide:
         mask = tissue.find_tissue(slide)
         grid = tiling.tile_grid(slide.metadata, mask, tiling.GridConfig(mpp=1.0, tile_size=128))
@@ -106,7 +86,7 @@ def test_a_copy_goes_through_quality_and_tiles(store, vendor):
 @pytest.mark.parametrize("vendor", FILES)
 @pytest.mark.parametrize("encoding", ENCODINGS)
 def test_a_name_in_any_tag_of_any_directory_is_gone(tmp_path, store, vendor, encoding):
-    path = SIMULATED / FILES[vendor]
+    path = VENDOR_SLIDES / FILES[vendor]
     registered = {code for code, _ in tifffile.TIFF.TAGS} | {65_425, 65_427, 65_428, 65_434, 65_442, 65_448, 65_000}
     with open_source(path) as source:
         directories = read_directories(source, SLIDE_LIMITS)
@@ -124,7 +104,7 @@ def test_a_name_in_any_tag_of_any_directory_is_gone(tmp_path, store, vendor, enc
 
 
 def xml_of(vendor, number, tag):
-    with open_source(SIMULATED / FILES[vendor]) as source:
+    with open_source(VENDOR_SLIDES / FILES[vendor]) as source:
         entry = read_directories(source, SLIDE_LIMITS)[number].entries[tag]
         return entry.kind, ElementTree.fromstring(source.read(entry.offset, entry.length, "XML").rstrip(b"\0"))
 
@@ -153,7 +133,7 @@ def test_a_name_in_any_field_of_a_scanners_xml_is_gone_or_refused(tmp_path, stor
             else:
                 element.set(attribute, text)
             xml = ElementTree.tostring(changed, encoding="unicode").encode()
-            named.write_bytes(plant(SIMULATED / FILES[vendor], {tag: (kind, xml + b"\0")}, number))
+            named.write_bytes(plant(VENDOR_SLIDES / FILES[vendor], {tag: (kind, xml + b"\0")}, number))
             try:
                 copy = copy_of(named, store)
             except SlideError:
@@ -169,7 +149,7 @@ def test_a_name_in_any_field_of_a_scanners_xml_is_gone_or_refused(tmp_path, stor
 def test_xml_that_is_not_the_scanners_is_refused(tmp_path, store, vendor, number, tag, xml):
     marks = {"leica": b"<!-- http://www.leica-microsystems.com/scn/ -->", "ventana": b"<!-- iScan -->"}
     named = tmp_path / FILES[vendor]
-    named.write_bytes(plant(SIMULATED / FILES[vendor], {tag: (7, xml + marks.get(vendor, b"") + b"\0")}, number))
+    named.write_bytes(plant(VENDOR_SLIDES / FILES[vendor], {tag: (7, xml + marks.get(vendor, b"") + b"\0")}, number))
     with pytest.raises(SlideError) as refused:
         copy_of(named, store)
     assert refused.value.codes
@@ -185,7 +165,7 @@ def test_several_regions_of_a_leica_slide_stay_at_their_places(tmp_path, store):
     named = tmp_path / "slide.scn"
     ElementTree.register_namespace("", namespace[1:-1])
     xml = ElementTree.tostring(root, encoding="unicode")
-    named.write_bytes(plant(SIMULATED / FILES["leica"], {270: (kind, xml.encode() + b"\0")}))
+    named.write_bytes(plant(VENDOR_SLIDES / FILES["leica"], {270: (kind, xml.encode() + b"\0")}))
     copy = copy_of(named, store)
     with openslide.OpenSlide(named) as first, openslide.OpenSlide(copy) as second:
         assert first.level_dimensions == second.level_dimensions
@@ -199,7 +179,7 @@ def test_several_regions_of_a_leica_slide_stay_at_their_places(tmp_path, store):
 
 
 def test_an_ndpi_keeps_its_restart_table_where_a_comment_stood_in_a_level(tmp_path, store):
-    path = SIMULATED / FILES["hamamatsu"]
+    path = VENDOR_SLIDES / FILES["hamamatsu"]
     data = path.read_bytes()
     with open_source(path) as source:
         level = read_directories(source, SLIDE_LIMITS)[0]
@@ -240,7 +220,7 @@ def test_an_ndpi_of_more_than_4_gigabytes_is_written_with_its_high_bits(tmp_path
 
 @pytest.mark.parametrize("vendor", FILES)
 def test_texts_that_stay_are_not_listed_and_planted_ones_are(vendor):
-    listed = {text for _, text in iter_texts(check_slide(SIMULATED / FILES[vendor]), SLIDE_LIMITS)}
+    listed = {text for _, text in iter_texts(check_slide(VENDOR_SLIDES / FILES[vendor]), SLIDE_LIMITS)}
     assert {b"TEST-0001"} & listed
     assert not {b"SIMULATED", b"brightfield", b"RIGHT", b"WSI", b"Hamamatsu", b"IString", b"0.4"} & listed
 
