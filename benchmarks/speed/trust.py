@@ -124,6 +124,7 @@ def fill_store(folder: Path, count: int) -> sa.Engine:
         "request_sha256": "0" * 64,
         "tenant": "t",
         "subject": None,
+        "by": "bank",
     }
     common_fields |= {"model": "m", "version": "1", "bundle": "b" * 64, "policy": "p"}
     body = canonical_json({"model": "m", "bundle": "b" * 64, "git_commit": "c" * 40, "run_id": "r" * 32, "data": []})
@@ -143,7 +144,13 @@ def fill_store(folder: Path, count: int) -> sa.Engine:
             rows.append(row)
             entries.append(
                 log_entries.decision_entry(
-                    cast(UnloggedDecisionRow, row), "credit_limit", {"n": i}, provenance.sha256, price, ()
+                    cast(UnloggedDecisionRow, row),
+                    "credit_limit",
+                    {"n": i},
+                    provenance.sha256,
+                    price,
+                    (),
+                    {"indicators": {"n": i}},
                 )
             )
             charges.append(price.charge(row["id"], "t", "credit_limit", timestamp))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from datasets.errors import FieldError
@@ -16,13 +16,14 @@ from serving.core.http.validation import describe_value, parse_json, shorten
 class DecisionRequest:
     """Has either the indicators, or the id of a subject whose indicators are in the store.
 
-    options: the value of each of the product's options, stated or by default.
+    options: the value of each of the product's options, stated or by default. fields: the body as it was sent.
     """
 
     indicators: dict[str, Any] | None
     subject: str | None
     model: str | None
     options: Mapping[str, bool]
+    fields: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,4 +77,4 @@ def parse_request(body: bytes, schema: RequestSchema) -> DecisionRequest:
     if faults:
         raise ProblemError("invalid_request", errors=faults)
     options = {name: payload.get(name, default) for name, default in schema.options}
-    return DecisionRequest(payload.get("indicators"), payload.get("subject_id"), payload.get("model"), options)
+    return DecisionRequest(payload.get("indicators"), payload.get("subject_id"), payload.get("model"), options, payload)

@@ -155,12 +155,13 @@ class DecisionService:
             "request_sha256": digest,
             "subject": inputs.pseudonym,
             "tenant": principal.tenant,
+            "by": principal.subject,
             "salt": entries.new_salt(),
         }
         price = self.prices.price_for(product.name, principal.tenant, record["created"])
         decision_row = cast(UnloggedDecisionRow, record)
         entry = entries.decision_entry(
-            decision_row, product.name, inputs.values, model.lineage.sha256, price, inputs.grants
+            decision_row, product.name, inputs.values, model.lineage.sha256, price, inputs.grants, request.fields
         )
         charge = price.charge(record["id"], principal.tenant, product.name, record["created"])
         stored = await self._submit(

@@ -14,7 +14,7 @@ import orjson
 import sqlalchemy as sa
 
 from serving.core.audit.log import Entry, make_entry
-from serving.core.audit.verify import canonical_json, leaf_hash, salted_digest
+from serving.core.audit.verify import canonical_json, leaf_hash, request_field, salted_digest
 from serving.core.billing.prices import Price
 from serving.core.db.tables.decisions import BatchRow, UnloggedBatchChunkRow, UnloggedDecisionRow
 from serving.core.db.tables.slides import SlideEventRow, SlideRow, UnloggedSlideReportRow
@@ -22,7 +22,7 @@ from serving.core.identifiers import RandomBytes
 
 SALT_BYTES = 16
 # Columns of a decision under one digest, beside the answer: all that no other field of its entry covers.
-DECISION_FIELDS = ("scope", "idempotency_key", "request_sha256", "subject", "model", "version", "created")
+DECISION_FIELDS = ("scope", "idempotency_key", "request_sha256", "subject", "model", "version", "created", "by")
 # Columns of a batch that the entry of each chunk digests: those fixed since its first chunk, and those that grow.
 BATCH_FIELDS = ("scope", "request_sha256", "owner", "format", "model", "version", "created", "retry_of")
 BATCH_COUNT_FIELDS = ("rows", "answered", "faulty", "simulated", "faults")
@@ -44,8 +44,9 @@ def decision_entry(
     provenance_sha256: str,
     price: Price,
     grants: Sequence[str],
+    request: Mapping[str, Any],
 ) -> Entry:
-    """The entry of a decision, made on `indicators` under `grants`."""
+    """The entry of a decision, made on `indicators` under `grants`. `request`: the fields of its body."""
     salt = row["salt"]
     assert salt is not None, "only an erasure deletes the salt"
     columns: Mapping[str, Any] = row
@@ -59,12 +60,21 @@ def decision_entry(
         answer=salted_digest(salt, row["answer"]),
         inputs=salted_digest(salt, orjson.dumps(indicators, option=orjson.OPT_SORT_KEYS)),
         record=salted_digest(salt, orjson.dumps(record)),
+        request=request_digests(salt, request),
         bundle=row["bundle"],
         policy=row["policy"],
         lineage=provenance_sha256,
         authorisations=list(grants),
         price=price.describe(),
     )
+
+
+def request_digests(salt: bytes, fields: Mapping[str, Any]) -> dict[str, str]:
+    """Field of a request -> digest of its value, so that a receipt proves each wish, and that there was no other."""
+    return {
+        name: salted_digest(salt, request_field(name, orjson.dumps(value, option=orjson.OPT_SORT_KEYS)))
+        for name, value in fields.items()
+    }
 
 
 def retained_decision_digest(answer: bytes, record: Sequence[Any]) -> str:

@@ -287,11 +287,16 @@ class ReceiptVerifier:
             raise VerificationError("the answer differs from the recorded row; supply exactly the bytes that were sent")
 
     def _verify_request(self, leaf: Mapping[str, Any], salt: str, request: bytes) -> None:
-        if "inputs" not in leaf:
-            raise VerificationError("the receipt is not for a decision on a single applicant, so it proves no inputs")
-        payload = parse_strict_json(request)
-        if salted_digest(bytes.fromhex(salt), canonical_indicators(payload["indicators"])) != leaf["inputs"]:
-            raise VerificationError("the inputs differ from those that the decision was based on")
+        if "request" not in leaf:
+            raise VerificationError("the receipt is not for a decision on a single applicant, so it proves no request")
+        payload, recorded, salt_bytes = parse_strict_json(request), leaf["request"], bytes.fromhex(salt)
+        if not isinstance(payload, dict) or not isinstance(recorded, dict):
+            raise VerificationError("the request is not a JSON object")
+        if mismatches := sorted(set(payload) ^ set(recorded)):
+            raise VerificationError(f"the request and the recorded one differ in having {', '.join(mismatches)}")
+        for name, value in payload.items():
+            if salted_digest(salt_bytes, request_field(name, canonical_indicators(value))) != recorded[name]:
+                raise VerificationError(f"{name} differs from the one in the recorded request")
 
 
 def seconds_between(earlier: str, later: str) -> float:
@@ -306,8 +311,14 @@ def parse_time(text: str) -> datetime:
     return datetime.fromisoformat(text[:-1])
 
 
-def canonical_indicators(values: Mapping[str, Any]) -> bytes:
-    """The bytes whose salted digest records the inputs; numbers in the shortest form that parses to the same value."""
+def request_field(name: str, content: bytes) -> bytes:
+    """The bytes whose salted digest records one field of a request."""
+    return name.encode() + b"\0" + content
+
+
+def canonical_indicators(values: Any) -> bytes:
+    """The bytes whose salted digest records inputs, or one field of a request: numbers in the shortest form that parses
+    to the same value."""
 
     def encode(value: Any) -> str:
         if isinstance(value, float):

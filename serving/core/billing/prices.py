@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import orjson
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from serving.core.db.tables.billing import UnloggedMeterRow
@@ -55,6 +57,12 @@ class PriceList(_FrozenModel):
         return self
 
 
+def rules_digest(price_list: PriceList) -> str:
+    """The digest of all rules of a price list, by which a log entry names it beside its version."""
+    content = orjson.dumps(price_list.model_dump(by_alias=True), option=orjson.OPT_SORT_KEYS)
+    return hashlib.sha256(content).hexdigest()
+
+
 @dataclass(frozen=True, slots=True)
 class Price:
     """The price of one answer in fen, 0.01 CNY."""
@@ -62,6 +70,7 @@ class Price:
     price_list: str  # version
     rule: str
     fen: int
+    rules_sha256: str = ""  # of the price list
 
     def charge(self, decision: str, tenant: str, product: str, timestamp: str, units: int = 1) -> UnloggedMeterRow:
         """The row of METER for `units` answers."""
@@ -78,7 +87,8 @@ class Price:
 
     def describe(self, units: int = 1) -> dict[str, Any]:
         """The price as in a log entry."""
-        return {"rules": self.price_list, "rule": self.rule, "fen": self.fen * units, "units": units}
+        price = {"rules": self.price_list, "rule": self.rule, "fen": self.fen * units, "units": units}
+        return price | {"sha256": self.rules_sha256}
 
 
 class Prices:
@@ -86,6 +96,7 @@ class Prices:
 
     def __init__(self, price_lists: list[PriceList]):
         self.price_lists = sorted(price_lists, key=lambda version: version.valid_from, reverse=True)
+        self.digests = {price_list.version: rules_digest(price_list) for price_list in price_lists}
 
     @classmethod
     def load(cls, file: Path) -> Prices:
@@ -108,4 +119,5 @@ class Prices:
             (version for version in self.price_lists if version.valid_from <= timestamp), self.price_lists[-1]
         )
         rule = price_list.products[product]
-        return Price(price_list.version, rule.rule, rule.agreed.get(tenant, rule.fen))
+        fen = rule.agreed.get(tenant, rule.fen)
+        return Price(price_list.version, rule.rule, fen, self.digests[price_list.version])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import orjson
@@ -20,6 +20,7 @@ _METER_COLUMNS = ("tenant", "product", "at", "units", "rules", "rule", "fen")
 class DecisionChecks(Comparison):
     def __init__(self, connection: sa.Connection, report: AuditReport):
         super().__init__(connection, report)
+        self.price_lists: dict[str, tuple[Any, int]] = {}  # version -> digest of its rules, and the first entry with it
         self.unsalted_decisions: dict[str, str] = {}  # decisions whose salt was deleted, with the digests of their rows
 
     def check_decisions(self, logged: IndexedEntries) -> None:
@@ -45,6 +46,8 @@ class DecisionChecks(Comparison):
 
     def check_meter(self, priced: IndexedEntries) -> None:
         stmt = sa.select(METER.c.decision, METER.c.leaf, *(METER.c[name] for name in _METER_COLUMNS))
+        for index, body in priced.values():
+            self._check_price_rules(index, body["price"])
         existing = set()
         for name, leaf, *actual in self.connection.execute(stmt.where(METER.c.decision.in_(priced))):
             existing.add(name)
@@ -56,6 +59,15 @@ class DecisionChecks(Comparison):
                 self.report_edited(f"meter {name}", index, ", ".join(mismatches))
         self.report.rows["meter"] += len(existing)
         self.report_missing("meter", priced, existing)
+
+    def _check_price_rules(self, index: int, price: Mapping[str, Any]) -> None:
+        """A version of the price list has the same rules in every entry."""
+        version, digest = price["rules"], price.get("sha256")
+        expected, first_index = self.price_lists.setdefault(version, (digest, index))
+        if digest != expected:
+            detail = f"log entry {index} was charged by other rules than entry {first_index}, under the same version"
+            self.report.add("edited", f"prices {version}", detail)
+            self.price_lists[version] = digest, index
 
 
 def _mismatches(columns: Sequence[str], actual: Sequence[Any], expected: Sequence[Any]) -> list[str]:

@@ -24,6 +24,7 @@ class UnloggedDecisionRow(TypedDict):
     bundle: str
     policy: str
     created: str
+    by: str | None
     salt: bytes | None
 
 
@@ -46,6 +47,7 @@ DECISIONS = sa.Table(
     sa.Column("bundle", sa.String(64), nullable=False),  # digest
     sa.Column("policy", sa.String(128), nullable=False),
     sa.Column("created", sa.String(32), nullable=False),
+    sa.Column("by", sa.String(128)),  # subject of the token that asked
     sa.Column("salt", sa.LargeBinary),  # of the digests in its log entry; null once the subject was erased
     sa.Column("leaf", sa.BigInteger, nullable=False),  # index of its log entry
     info={"row": DecisionRow},

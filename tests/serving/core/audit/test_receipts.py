@@ -17,7 +17,9 @@ from hypothesis import strategies as st
 from serving.core.audit import verify
 from serving.core.audit.receipts import render_text
 from serving.core.audit.verify import ReceiptVerifier, VerificationError, load_public_key, parse_receipt
+from serving.core.billing.prices import Prices
 from serving.core.db.schema import DECISIONS, LOG_CHECKPOINTS, LOG_LEAVES, METER
+from tests.paths import ROOT
 from tests.serving.conftest import rows, run_inside
 
 URL = "/v1/credit-limits"
@@ -48,7 +50,8 @@ def test_a_receipt_proves_answer_request_model_run_data_policy_and_price(proved)
     assert leaf["at"] == payload["created"]
     assert leaf["bundle"] == lineage["bundle"] == payload["model"]["bundle"]
     assert leaf["policy"] == payload["policy_version"]
-    assert leaf["price"] == {"rules": "2026-11", "rule": "free", "fen": 0, "units": 1}
+    digest = Prices.load(ROOT / "configs/prices.toml").digests["2026-11"]
+    assert leaf["price"] == {"rules": "2026-11", "rule": "free", "fen": 0, "units": 1, "sha256": digest}
     assert {"run_id", "git_commit", "data", "policy_sha256"} <= set(lineage)
 
 
@@ -59,8 +62,47 @@ def test_another_answer_or_request_is_not_proved(proved):
         verifier.verify(receipt, answer.replace(b'"approve"', b'"refer"').replace(b"1", b"2", 1))
     payload = json.loads(request)
     payload["indicators"]["age"] += 1
-    with pytest.raises(VerificationError, match="inputs"):
+    with pytest.raises(VerificationError, match="indicators differs"):
         verifier.verify(receipt, answer, json.dumps(payload).encode())
+
+
+WISHES = {"moral_data_consent": False, "person": False}
+
+
+@pytest.fixture(scope="module")
+def with_wishes(inside, applicant):
+    """(receipt, answer, request, the log's public key) of a request that refuses the use of conduct."""
+
+    async def story(client, gateway):
+        request = {"indicators": applicant, **WISHES}
+        answer = await client.post(URL, json=request)
+        assert answer.status_code == 200, answer.text
+        receipt = (await client.get(f"/v1/decisions/{answer.json()['decision_id']}/receipt")).json()
+        return receipt, answer.content, request, gateway.settings.paths.log_key.with_suffix(".pub.pem").read_bytes()
+
+    return inside(story)
+
+
+@pytest.mark.parametrize(
+    "turned",
+    [
+        {"moral_data_consent": True},
+        {"person": True},
+        {"person": None},
+        {"model": "another"},
+        {"moral_data_consent": ...},
+        {"indicators": ...},
+        {"subject_id": "H-1"},
+    ],
+    ids=str,
+)
+def test_no_wish_of_a_request_can_be_turned_round_added_or_left_out(with_wishes, turned):
+    receipt, answer, request, key = with_wishes
+    verifier = ReceiptVerifier(load_public_key(key))
+    verifier.verify(receipt, answer, orjson.dumps(request))
+    changed = {name: value for name, value in (request | turned).items() if value is not ...}
+    with pytest.raises(VerificationError, match=next(iter(turned))):
+        verifier.verify(receipt, answer, orjson.dumps(changed))
 
 
 @settings(max_examples=150)

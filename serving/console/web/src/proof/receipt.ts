@@ -205,9 +205,11 @@ async function proveAnswer(leaf: Map<string, Json>, receipt: Receipt, answer: By
 }
 
 async function proveRequest(leaf: Map<string, Json>, receipt: Receipt, request: Bytes): Promise<void> {
-  if (!leaf.has("inputs")) throw new ProofError("this receipt does not belong to a decision on a single applicant and cannot prove inputs", "该凭证不属于单个申请人的决定，不能证明输入");
-  const values = object(object(parse(text(request))).get("indicators"));
-  if ((await salted(fromHex(receipt.get("salt")), utf8(indicators(values)))) !== leaf.get("inputs")) {
-    throw new ProofError("the inputs are not those of the decision", "输入与作出决定时的输入不符");
+  if (!leaf.has("request")) throw new ProofError("this receipt does not belong to a decision on a single applicant and cannot prove a request", "该凭证不属于单个申请人的决定，不能证明请求");
+  const fields = object(parse(text(request))), recorded = object(leaf.get("request")), salt = fromHex(receipt.get("salt"));
+  const names = [...new Set([...fields.keys(), ...recorded.keys()])].filter((name) => fields.has(name) !== recorded.has(name));
+  if (names.length > 0) throw new ProofError(`the request and the recorded one differ in having ${names.join(", ")}`, `请求与所记录者的字段不同：${names.join("、")}`);
+  for (const [name, value] of fields) {
+    if ((await salted(salt, utf8(`${name}\0${indicators(value)}`))) !== recorded.get(name)) throw new ProofError(`${name} differs from the one in the recorded request`, `${name} 与所记录的请求不符`);
   }
 }

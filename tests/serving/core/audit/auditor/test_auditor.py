@@ -355,3 +355,16 @@ def test_everything_but_the_salted_digests_of_an_erased_decision_is_still_compar
         record_erasure(connection, filled, decision)
         connection.execute(sa.update(DECISIONS).where(IS_THIRD).values(salt=None, tenant="other"))
     assert [line for line in audit(filled, tmp_path / "store.db") if f"decisions {decision}: tenant" in line]
+
+
+def test_a_version_of_the_price_list_whose_rules_were_changed_is_reported(filled, tmp_path):
+    with altered_copy(filled, tmp_path) as connection:
+        stmt = sa.select(LOG_LEAVES.c.body).where(IS_THIRD_LEAF)
+        body = orjson.loads(connection.execute(stmt).scalar_one())
+        index = connection.execute(sa.select(sa.func.max(LOG_LEAVES.c.index))).scalar_one() + 1
+        fields = {name: value for name, value in body.items() if name not in ("kind", "at", "tenant", "ref")}
+        fields["price"] |= {"sha256": "0" * 64}
+        append(connection, [make_entry("decision", utc_now(), "local", "e" * 32, **fields)])
+    lines = audit(filled, tmp_path / "store.db")
+    expected = f"log entry {index} was charged by other rules than entry 1, under the same version"
+    assert f"edited 被修改: prices {body['price']['rules']}: {expected}" in lines

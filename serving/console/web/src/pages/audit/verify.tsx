@@ -10,7 +10,7 @@ type InputName = "receipt" | "answer" | "request";
 const INPUTS: { name: InputName; en: string; zh: string; hint: Bilingual }[] = [
   { name: "receipt", en: "Receipt", zh: "凭证", hint: ["JSON, or the text of a printed receipt", "JSON，或打印凭证的文本"] },
   { name: "answer", en: "Answer", zh: "答复", hint: ["to prove the content: the bytes as sent", "用于证明内容：原始字节"] },
-  { name: "request", en: "Request", zh: "请求", hint: ["to prove the inputs: the JSON as sent", "用于证明输入：所发送的 JSON"] },
+  { name: "request", en: "Request", zh: "请求", hint: ["to prove its inputs and wishes: the JSON as sent", "用于证明输入与各项意愿：所发送的 JSON"] },
 ];
 
 export function VerifyPage() {
