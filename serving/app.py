@@ -10,6 +10,7 @@ from serving.core.security import permissions
 from serving.core.security.authentication import Authenticator
 from serving.decisions.routes import DecisionRoutes
 from serving.decisions.service import DecisionService
+from serving.governance.access_log import AccessLog
 from serving.governance.routes import GovernanceRoutes
 from serving.pathology.routes import PathologyRoutes
 from serving.pathology.upload.tus import ALIASES as UPLOAD_ALIASES
@@ -46,7 +47,11 @@ class App(Router):
         }
         roles = permissions.roles_by_route(routes)
         limit, origins = settings.limits.max_header_bytes, settings.access.allowed_origins
+        access_log = AccessLog(service.store, lambda: service.store.vault)
+        service.loops["access_log"] = access_log.watch
+        service.on_stop.append(access_log.finish)
         super().__init__(routes, roles, self.authenticator.authorize, metrics, limit, origins, UPLOAD_ALIASES)
+        self.on_response = access_log.observe
 
     def start(self) -> None:
         self.authenticator.start()

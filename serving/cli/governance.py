@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from serving.cli.store import configured_store, fail
+from serving.cli.store import account, configured_store, fail, record_event
 
 if TYPE_CHECKING:
     from rich.table import Table as RichTable
@@ -40,11 +40,13 @@ def trace(
     with configured_store() as (engine, settings), read_connection(engine) as connection:
         if subject:
             node = tracing.trace_subject(connection, settings, product, subject)
+            record_event(engine, "read", "", node.name, "trace --subject")
         else:
             record = lookup.find(connection, decision)
             if record is None:
                 fail(f"Nothing was recorded under {decision!r}. Check the decision_id of the answer.")
             node = tracing.trace_decision(connection, settings, record)
+            record_event(engine, "read", record.tenant, record.id, "trace")
     if as_json:
         typer.echo(json.dumps(node.to_json(), ensure_ascii=False, indent=1))
         return
@@ -79,9 +81,9 @@ def erase(
     refused = erasure.NothingToEraseError, erasure.SlideInProgressError, SlideNotFoundError, OSError
     with configured_store(*refused) as (engine, settings):
         if subject:
-            result = erasure.erase(engine, settings, product, subject, "operator")
+            result = erasure.erase(engine, settings, product, subject, account())
         else:
-            result = erasure.erase_slide(engine, settings, slide, "operator")
+            result = erasure.erase_slide(engine, settings, slide, account())
         certificate = result["certificate"]
         path = out or settings.paths.store.parent / "erasures" / f"{certificate['certificate']}.json"
         path.parent.mkdir(parents=True, exist_ok=True)

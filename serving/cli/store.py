@@ -57,6 +57,22 @@ def configured_store(*more: type[Exception]) -> Iterator[tuple[sa.Engine, Settin
             engine.dispose()
 
 
+def account() -> str:
+    """Who runs a command, for the audit log: the account of the operating system."""
+    import getpass
+
+    return f"command line, {getpass.getuser()}"[:128]
+
+
+def record_event(engine: sa.Engine, kind: str, tenant: str, about: str | None, what: str) -> None:
+    """Record in the audit log what a command did. Raises StoreUnavailableError."""
+    from serving.core.audit.events import new_event, record_events
+    from serving.core.db.engine import write_transaction
+
+    with write_transaction(engine) as connection:
+        record_events(connection, [new_event(kind, tenant, account(), about, what)])
+
+
 def configured_vault() -> tuple[Settings, Vault]:
     """The settings and their vault. Raises SettingsError and VaultKeyError."""
     from serving.privacy.subjects.vault import open_vault

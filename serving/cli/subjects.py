@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from serving.cli.store import configured_store, configured_vault, reported_errors
+from serving.cli.store import account, configured_store, configured_vault, reported_errors
 
 app = typer.Typer(add_completion=False)
 ROOT = Path(__file__).parents[2]
@@ -76,7 +76,7 @@ def export_training(
         requested_rows = training_export.requested_rows(rows, contract, engine, vault)
         product = ingestion.product_for_table(contract.name)
         request = training_export.ExportRequest(contract, product, tenant, requested_rows)
-        manifest = training_export.export(engine, vault, load_rules(), request, out)
+        manifest = training_export.export(engine, vault, load_rules(), request, out, account())
     left_out = ", ".join(f"{count:,} {reason}" for reason, count in manifest.left_out.items()) or "none"
     typer.echo(
         f"{manifest.rows:,} rows under {len(manifest.authorisations)} authorisations are in {out}; left out: {left_out}"

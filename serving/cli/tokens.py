@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from serving.cli.store import reported_errors
+from serving.cli.store import configured_store, record_event
 
 
 def print_token(
@@ -21,15 +21,15 @@ def print_token(
     licence: Annotated[str, typer.Option(help="licence of a pathologist")] = "",
     hours: Annotated[float, typer.Option(help="hours until it expires")] = 12.0,
 ) -> None:
-    """Print a token for Authorization: Bearer or for signing in to the console. It is not stored."""
+    """Print a token for Authorization: Bearer or for signing in to the console. Only its issue is recorded."""
     from serving.core.security.token_issuer import issue_token
-    from serving.settings import load_settings
 
-    with reported_errors(ValueError, OSError):
-        config = load_settings()
+    with configured_store(ValueError, OSError) as (engine, config):
         token_subject = subject or licence or f"{tenant}/{'+'.join(role)}"
         issuer_args = config.paths.tokens, config.access.audience
         issued = issue_token(
             *issuer_args, tenant=tenant, roles=role, subject=token_subject, name=name, licence=licence, hours=hours
         )
+        what = f"token of {hours:g} hours for {', '.join(role)}"
+        record_event(engine, "token", tenant, token_subject, what)
     typer.echo(issued)

@@ -15,9 +15,10 @@ RESTART_SECONDS = 1.0  # before a loop that ended runs again
 QUIET_SECONDS = 60.0  # without another end, after which its alarm is over
 
 
-async def keep_running(
-    name: str, loop: Callable[[], Coroutine[Any, Any, None]], failures: MutableMapping[str, str]
-) -> None:
+Loop = Callable[[], Coroutine[Any, Any, None]]
+
+
+async def keep_running(name: str, loop: Loop, failures: MutableMapping[str, str]) -> None:
     """Run an endless loop until cancelled, and again whenever it ends. `failures`: name -> why it ended last."""
     all_clear: asyncio.TimerHandle | None = None
     while True:

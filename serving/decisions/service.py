@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, cast
 
 import orjson
+import sqlalchemy as sa
 
 from serving.core.audit import entries, receipts
 from serving.core.billing.prices import Prices
@@ -18,7 +20,7 @@ from serving.core.http.metrics import Metrics
 from serving.core.http.principal import LOCAL_PRINCIPAL, Principal
 from serving.core.http.problems import ProblemError
 from serving.core.identifiers import new_id, utc_now
-from serving.core.process import keep_running
+from serving.core.process import Loop, keep_running
 from serving.decisions.inflight import InflightDecisions
 from serving.decisions.input_counts import InputCounter
 from serving.decisions.inputs import ResolvedInputs, load_stored_inputs, redact_faults, to_problem, withheld_notice
@@ -65,6 +67,13 @@ class DecisionService:
         self.quota = Quota(settings.rate, self.store)
         self.input_counter = InputCounter(self.store)
         self._inflight = InflightDecisions(self.store)
+        self.loops: dict[str, Loop] = {  # name -> what runs from start to stop
+            "models": self.model_loader.watch,
+            "slide_models": self.slide_model_loader.watch,
+            "input_counts": self.input_counter.watch,
+            "checkpoints": self.store.sign_checkpoints,
+        }
+        self.on_stop: list[Callable[[sa.Engine], None]] = [self.input_counter.finish]  # once nothing else writes
         self.loop_failures: dict[str, str] = {}  # loop -> why it ended and was started again, for a minute
         self._background_tasks: asyncio.Future[Any] | None = None
 
@@ -78,14 +87,8 @@ class DecisionService:
             )
         self.model_loader.load_all()
         self.slide_model_loader.load_all()
-        loops = {
-            "models": self.model_loader.watch,
-            "slide_models": self.slide_model_loader.watch,
-            "input_counts": self.input_counter.watch,
-            "checkpoints": self.store.sign_checkpoints,
-        }
         self._background_tasks = asyncio.gather(
-            *(keep_running(name, loop, self.loop_failures) for name, loop in loops.items())
+            *(keep_running(name, loop, self.loop_failures) for name, loop in self.loops.items())
         )
 
     def stop(self) -> None:
@@ -97,7 +100,8 @@ class DecisionService:
         engine = self.store.engine
         self.quota.close(engine)
         self.store.close()
-        self.input_counter.finish(engine)
+        for finish in self.on_stop:
+            finish(engine)
         self.store.dispose()
 
     def deployed_model(self, product: Product, model_name: str | None) -> DeployedModel:

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import sqlalchemy as sa
 
 from serving.core.audit.authenticator import attach, load_authenticator
 from serving.core.audit.checkpoints import CheckpointSigner
+from serving.core.audit.events import new_event, record_events
 from serving.core.db.errors import StoreUnavailableError
+from serving.core.db.schema import EVENTS
 from serving.core.db.store import Store
+from serving.core.security import keys
 from serving.core.security.errors import KeyFileError
 from serving.decisions.records import DecisionTransaction
 from serving.privacy.subjects.errors import VaultKeyError
@@ -43,6 +47,7 @@ class DecisionStore(Store):
             attach(engine, load_authenticator(paths.entry_key, self.settings.log.origin))
             with engine.begin() as connection:
                 bind_store(connection, vault)
+                record_new_keys(connection, key_fingerprints(self.settings, vault))
                 for callback in self.on_open:
                     callback(connection)
             signer = CheckpointSigner(engine, paths.log_key, paths.checkpoints, self.settings.log.origin)
@@ -93,3 +98,31 @@ class DecisionStore(Store):
                 if alarm != self._signing_alarm:
                     log.error("%s", alarm, exc_info=not isinstance(error, StoreUnavailableError))
                 self._signing_alarm = alarm
+
+
+def key_fingerprints(settings: Settings, vault: Vault) -> dict[str, str]:
+    """Name of a key -> what identifies it without revealing it. Raises KeyFileError."""
+    paths = settings.paths
+    authenticator = load_authenticator(paths.entry_key, settings.log.origin)
+    _, log_public_key = keys.load_key_pair(paths.log_key)
+    fingerprints = {
+        "vault_key": vault.key_check,
+        "entry_key": authenticator.fingerprint,
+        "log_key": hashlib.sha256(log_public_key.read_bytes()).hexdigest()[:32],
+    }
+    public_files = {"tokens": keys.public_key_path(paths.tokens), "bundles": paths.public_key}
+    for name, file in public_files.items():
+        if file.exists():
+            fingerprints[name] = hashlib.sha256(file.read_bytes()).hexdigest()[:32]
+    return fingerprints
+
+
+def record_new_keys(connection: sa.Connection, fingerprints: Mapping[str, str]) -> None:
+    """Record each key that the service uses for the first time, or uses again after another one."""
+    events = []
+    for name, fingerprint in fingerprints.items():
+        stmt = sa.select(EVENTS.c.about).where(EVENTS.c.kind == "key", EVENTS.c.what == name)
+        latest = connection.execute(stmt.order_by(EVENTS.c.id.desc()).limit(1)).scalar()
+        if latest != fingerprint:
+            events.append(new_event("key", "", "service", fingerprint, name))
+    record_events(connection, events)

@@ -35,6 +35,7 @@ class EntryAuthenticator:
         self.written_size = 0  # of the log after the last commit of this process
         info = b"yuheng log entry\0" + origin.encode()
         self._key = HKDF(algorithm=hashes.SHA256(), length=32, salt=None, info=info).derive(secret)
+        self.fingerprint = hmac.digest(self._key, b"fingerprint", "sha256").hex()[:32]  # identifies the key
 
     def tag(self, index: int, digest: bytes) -> bytes:
         """The tag of the entry at `index` whose leaf hash is `digest`."""

@@ -16,9 +16,10 @@ import sqlalchemy as sa
 from serving.core.audit.log import Entry, make_entry
 from serving.core.audit.verify import canonical_json, leaf_hash, request_field, salted_digest
 from serving.core.billing.prices import Price
+from serving.core.db.schema import DATASET_ROWS
 from serving.core.db.tables.decisions import BatchRow, UnloggedBatchChunkRow, UnloggedDecisionRow
 from serving.core.db.tables.slides import SlideEventRow, SlideRow, UnloggedSlideReportRow
-from serving.core.identifiers import RandomBytes
+from serving.core.identifiers import RandomBytes, utc_now
 
 SALT_BYTES = 16
 # Columns of a decision under one digest, beside the answer: all that no other field of its entry covers.
@@ -185,6 +186,22 @@ def row_digest(table: sa.Table, row: Mapping[str, Any] | sa.RowMapping) -> str:
     guessed from the log (a document's digest, a PD, a text), and none names a person."""
     values = {column.name: row[column.name] for column in table.c if column.name != "revoked_at"}
     return sha256_hex(canonical_json(values))
+
+
+def export_entry(connection: sa.Connection, dataset_sha256: str, tenant: str, grants: Collection[str]) -> Entry:
+    """The entry of a data set that was exported for training, with the digest of who is in it."""
+    fields = {**dataset_digest(connection, dataset_sha256), "authorisations": sorted(grants)}
+    return make_entry("export", utc_now(), tenant, dataset_sha256, **fields)
+
+
+def dataset_digest(connection: sa.Connection, dataset_sha256: str) -> dict[str, Any]:
+    """The number and the digest of the rows of DATASET_ROWS of one data set. Pseudonyms cannot be guessed."""
+    stmt = sa.select(DATASET_ROWS.c.pseudonym).where(DATASET_ROWS.c.dataset_sha256 == dataset_sha256)
+    digest, count = hashlib.sha256(), 0
+    for pseudonym in connection.execute(stmt.order_by(DATASET_ROWS.c.pseudonym)).scalars():
+        digest.update(str(pseudonym).encode() + b"\n")
+        count += 1
+    return {"rows": digest.hexdigest(), "count": count}
 
 
 def sha256_hex(content: bytes) -> str:

@@ -4,7 +4,7 @@ METADATA is complete only once every module of serving/core/db/tables is importe
 UTC in ISO 8601, digests SHA-256 in hex.
 """
 
-from serving.core.db.tables.audit import LOG_CHECKPOINTS, LOG_LEAVES, LOG_NODES, PROVENANCE
+from serving.core.db.tables.audit import EVENTS, LOG_CHECKPOINTS, LOG_LEAVES, LOG_NODES, PROVENANCE
 from serving.core.db.tables.base import METADATA, PROBE
 from serving.core.db.tables.billing import METER, QUOTAS
 from serving.core.db.tables.consent import GRANT_USES, GRANTS
@@ -37,6 +37,7 @@ __all__ = [
     "DATASET_ROWS",
     "DECISIONS",
     "ERASURES",
+    "EVENTS",
     "GRANTS",
     "GRANT_USES",
     "INDICATORS",

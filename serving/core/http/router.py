@@ -41,7 +41,8 @@ class Router:
 
     `roles` holds the roles that may call a path pattern with a method; `authorize` raises ProblemError for a request
     of anybody else, before the handler runs. Pages of the `origins` may call it too, with a token but without the
-    cookie. `aliases`: path -> the path as which it is answered.
+    cookie. `aliases`: path -> the path as which it is answered. `on_response(route, request, response)` is called
+    before a response or a problem is sent; for a response it may raise StoreUnavailableError.
     """
 
     def __init__(
@@ -57,6 +58,7 @@ class Router:
         self.routes, self.roles, self.authorize, self.metrics = routes, roles, authorize, metrics
         self.max_header_bytes = max_header_bytes
         self.ready = False
+        self.on_response: Callable[[str, Request, Response], None] = lambda route, request, response: None
         # Starlette takes the first pattern that matches: /v1/slides/turnaround comes before /v1/slides/{id}.
         ordered = sorted(routes, key=lambda path: "{" in path)
         self._routes = [routing.Route(path, _Endpoint(self, path)) for path in ordered]
@@ -83,11 +85,15 @@ class Router:
                 method, handler = self._select_handler(route, request)
                 self._check_header_size(request)
                 request.principal = await self.authorize(request, self.roles[route, method])
-                return await handler(request)
+                response = await handler(request)
+                self.on_response(route, request, response)
+                return response
             except StoreUnavailableError as error:
                 raise ProblemError(f"store_{error.reason}", actual=str(error)) from error
         except ProblemError as problem:
-            return problem_response(problem, request)
+            response = problem_response(problem, request)
+            self.on_response(route, request, response)
+            return response
         except ClientDisconnect:
             raise
         except Exception:  # the log names the route and not the path, as a path may name a person

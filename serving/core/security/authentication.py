@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from dataclasses import replace
 from typing import Annotated
 from urllib.parse import unquote
@@ -125,6 +126,7 @@ class Authenticator:
             principal, expires_at = await self.token_verifier.verify(token)
         except TokenError as error:
             raise _invalid_token(error.en, error.zh) from error
+        request.principal = principal  # who signed in, for the record of it
         return JSONResponse(
             describe_principal(principal),
             headers=self._session_cookie_header(request, token, int(expires_at - time.time())),
@@ -133,6 +135,9 @@ class Authenticator:
     async def logout(self, request: Request) -> Response:
         """DELETE /v1/session."""
         _check_same_origin(request, strict=False)
+        if (token := _session_token(request)) is not None:
+            with suppress(TokenError):
+                request.principal = await self.token_verifier.verify_principal(token)
         return Response(status_code=204, headers=self._session_cookie_header(request, "", 0))
 
     def _session_cookie_header(self, request: Request, token: str, max_age: int) -> dict[str, str]:

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 
 from models.card import BaseCard, DatasetInfo
 from serving.core.db.lookup import DecisionRecord, all_decisions_about, tenant_filter
-from serving.core.db.schema import DATASET_ROWS, ERASURES, GRANTS, SLIDES
+from serving.core.db.schema import BATCH_SUBJECTS, DATASET_ROWS, ERASURES, EVENTS, GRANTS, SLIDES
 from serving.privacy.subjects import vault
 from serving.registry import versions
 from serving.registry.versions import StoredVersion
@@ -162,6 +162,7 @@ def trace_subject(
         _exported_data_node(sha256, bundles, serving)
         for sha256, bundles in bundles_by_data_set(connection, settings, pseudonym).items()
     ]
+    root.links.append(_reads_node(connection, product, pseudonym))
     root.links += [
         TraceNode("erasure", row.id, {"at": row.at})
         for row in connection.execute(sa.select(ERASURES.c.id, ERASURES.c.at).where(erasure_of(product, pseudonym)))
@@ -203,6 +204,24 @@ def _decisions_node(connection: sa.Connection, product: str, pseudonym: str, ten
         for row in rows
     ]
     return TraceNode("decisions", f"{count:,}", links=nodes)
+
+
+def _reads_node(connection: sa.Connection, product: str, pseudonym: str) -> TraceNode:
+    """Who read what about the subject: under its pseudonym, or the records of its decisions."""
+    about = EVENTS.c.about == pseudonym
+    if product == PATHOLOGY:
+        about |= EVENTS.c.about.in_(sa.select(SLIDES.c.id).where(SLIDES.c.sha256 == pseudonym))
+    else:
+        decisions = all_decisions_about(product, pseudonym, None)
+        batches = sa.select(BATCH_SUBJECTS.c.batch).where(BATCH_SUBJECTS.c.pseudonym == pseudonym)
+        about |= EVENTS.c.about.in_(sa.select(decisions.c.id)) | EVENTS.c.about.in_(batches)
+    statement = sa.select(EVENTS).where(EVENTS.c.kind == "read", about)
+    count = connection.execute(sa.select(sa.func.count()).select_from(statement.subquery())).scalar_one()
+    rows = connection.execute(statement.order_by(EVENTS.c.id.desc()).limit(MAX_LISTED)).mappings()
+    names = ("at", "tenant", "by", "about", "what", "reason")
+    return TraceNode(
+        "reads", f"{count:,}", links=[TraceNode("read", row["id"], {name: row[name] for name in names}) for row in rows]
+    )
 
 
 def data_sets_containing(connection: sa.Connection, pseudonym: str) -> list[str]:

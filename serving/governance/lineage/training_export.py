@@ -22,6 +22,8 @@ from datasets.files import external_files
 from datasets.schema import TableSchema
 from datasets.simulation import SIMULATED_KEY
 from datasets.validation import read_table, validate
+from serving.core.audit import entries, log
+from serving.core.audit.events import new_event, record_events
 from serving.core.db.engine import read_connection, write_transaction
 from serving.core.db.schema import INDICATORS, SUBJECT_KEYS
 from serving.core.identifiers import utc_now
@@ -74,8 +76,10 @@ def requested_rows(file: Path | None, table: TableSchema, engine: sa.Engine, vau
     return pl.DataFrame({"subject": subjects, "at": timestamps}).hstack(outcome)
 
 
-def export(engine: sa.Engine, vault: Vault, rules: ConsentRules, request: ExportRequest, out: Path) -> Manifest:
-    """Write the rows to a Parquet file, record whose they are, then write the manifest beside it.
+def export(
+    engine: sa.Engine, vault: Vault, rules: ConsentRules, request: ExportRequest, out: Path, by: str = "operator"
+) -> Manifest:
+    """Write the rows to a Parquet file, record whose they are, then write the manifest beside it. `by`: who exports.
 
     Raises DataError where no row may be exported.
     """
@@ -133,7 +137,10 @@ def export(engine: sa.Engine, vault: Vault, rules: ConsentRules, request: Export
     )
     [name] = [column.name for column in request.table.columns_with_role("id")]
     with write_transaction(engine) as connection:
+        log.acquire_append_lock(connection)
         record_dataset_rows(connection, manifest.sha256, sorted(set(frame[name])))
+        log.append(connection, [entries.export_entry(connection, manifest.sha256, request.tenant, grant_counts)])
+        record_events(connection, [new_event("export", request.tenant, by, manifest.sha256, "export-training")])
     manifest.write(out)
     return manifest
 

@@ -63,7 +63,7 @@ def _use_json(index: int, leaf: Row, provenance: dict[str, Row]) -> Row:
     return {
         "leaf": index,
         "kind": leaf["kind"],
-        "decision": None if leaf["kind"] == "read" else leaf["ref"],
+        "decision": None if leaf["kind"] in ("read", "export") else leaf["ref"],
         "what": leaf.get("what"),
         "at": leaf["at"],
         "tenant": leaf["tenant"],

@@ -17,6 +17,7 @@ from serving.core.db.schema import (
     BATCH_SUBJECTS,
     DECISIONS,
     ERASURES,
+    EVENTS,
     LOG_LEAVES,
     METER,
     SLIDE_REPORTS,
@@ -29,6 +30,7 @@ _LOGGED_TABLES: tuple[tuple[sa.Table, sa.ColumnElement[str]], ...] = (
     (BATCH_CHUNKS, BATCH_CHUNKS.c.batch + "-" + sa.cast(BATCH_CHUNKS.c.first_row, sa.String)),
     (SLIDE_REPORTS, SLIDE_REPORTS.c.slide + "-" + sa.cast(SLIDE_REPORTS.c.version, sa.String)),
     (ERASURES, ERASURES.c.id),
+    (EVENTS, EVENTS.c.entry),
 )
 
 
@@ -68,6 +70,10 @@ class RowChecks(Comparison):
                 self.slides.check_reading(index, body)
         elif kind == "erasure":
             self.erasures.check_erasure(index, body)
+        elif kind == "events":
+            self.records.check_events(index, body)
+        elif kind == "export":
+            self.records.check_export(index, body)
         elif kind in ROW_TABLES:
             self.records.check_row(index, body)
         elif kind == "revocation":

@@ -29,6 +29,8 @@ ENTRY_SHAPES: dict[str, dict[str, type]] = {
     "slide_state": _SLIDE_EVENT,
     "slide_note": _SLIDE_EVENT,
     "report": {"slide": str, "version": int, "pdf": str, "record": str},
+    "export": {"rows": str, "count": int},
+    "events": {"count": int, "rows": str},
     "erasure": {"certificate_sha256": str},
     **{kind: {"row": str} for kind in ROW_TABLES},
     "revocation": {"revoked_at": str},

@@ -18,13 +18,15 @@ from serving.core.audit.auditor.findings import (
     digest_or_none,
 )
 from serving.core.audit.entry_checks import to_bytes
-from serving.core.db.schema import GRANT_USES, GRANTS, LOG_LEAVES, PROVENANCE
+from serving.core.audit.events import events_digest
+from serving.core.db.schema import DATASET_ROWS, EVENTS, GRANT_USES, GRANTS, LOG_LEAVES, PROVENANCE
 
 
 class RecordChecks(Comparison):
     def __init__(self, connection: sa.Connection, report: AuditReport):
         super().__init__(connection, report)
         self._checked_provenance: set[str] = set()
+        self._exported: dict[str, tuple[int, Body]] = {}  # data set -> its newest entry
 
     def check_row(self, index: int, body: Body) -> None:
         table = ROW_TABLES[body["kind"]]
@@ -42,6 +44,25 @@ class RecordChecks(Comparison):
         self.report.rows["revocations"] += 1
         if row["revoked_at"] != body["revoked_at"]:
             self.report_edited(f"grants {body['ref']}", index, "revoked_at")
+
+    def check_events(self, index: int, body: Body) -> None:
+        """All events of an entry, which digests them together."""
+        stmt = sa.select(EVENTS).where(EVENTS.c.entry == body["ref"])
+        rows = self.connection.execute(stmt).mappings().all()
+        self.report.rows["events"] += len(rows)
+        location = f"events of {body['ref']}"
+        if len(rows) < body["count"]:
+            self.report_deleted("events", f"of {body['ref']}: {body['count'] - len(rows)}", index)
+        elif len(rows) > body["count"]:
+            self.report_added(location)
+        elif digest_or_none(events_digest, rows) != body["rows"]:
+            self.report_edited(location, index, "the rows")
+        for row in rows:
+            self.check_leaf_index("events", row["id"], row["leaf"], index)
+
+    def check_export(self, index: int, body: Body) -> None:
+        """The members of an exported data set, by which an erasure finds the models that were trained on a subject."""
+        self._exported[body["ref"]] = index, body
 
     def check_provenance(self, digest: str) -> None:
         if digest in self._checked_provenance:
@@ -71,8 +92,22 @@ class RecordChecks(Comparison):
         for grant, index in sorted(actual - expected):
             self.report_added(f"grant_uses {grant}, {index}")
 
+    def _finish_exports(self) -> None:
+        for dataset, (index, body) in self._exported.items():
+            actual = entries.dataset_digest(self.connection, dataset)
+            self.report.rows["dataset_rows"] += actual["count"]
+            if actual["count"] < body["count"]:
+                self.report_deleted("dataset_rows", f"of {dataset}: {body['count'] - actual['count']}", index)
+            elif actual != {"rows": body["rows"], "count": body["count"]}:
+                self.report_edited(f"dataset_rows of {dataset}", index, "the rows")
+        unlogged = sa.select(DATASET_ROWS.c.dataset_sha256).distinct()
+        for dataset in self.connection.execute(unlogged).scalars():
+            if dataset not in self._exported:
+                self.report_added(f"dataset_rows of {dataset}")
+
     def finish(self) -> None:
         """Report rows, revocations and uses of grants that no entry records."""
+        self._finish_exports()
         leaves, is_revoked = LOG_LEAVES.c, GRANTS.c.revoked_at.is_not(None)
         tables = [(table.name, kind, table, sa.true()) for kind, table in ROW_TABLES.items()]
         for label, kind, table, condition in [*tables, ("revocations", "revocation", GRANTS, is_revoked)]:

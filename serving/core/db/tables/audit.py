@@ -71,6 +71,44 @@ LOG_CHECKPOINTS = sa.Table(
 )
 
 
+class UnloggedEventRow(TypedDict):
+    """A row of EVENTS before its log entry has an index."""
+
+    id: str
+    kind: str
+    at: str
+    tenant: str
+    by: str
+    about: str | None
+    what: str
+    reason: str
+
+
+class EventRow(UnloggedEventRow):
+    entry: str
+    leaf: int
+
+
+# Who signed in, who read personal data, which tokens and keys were issued. One log entry records several rows.
+EVENTS = sa.Table(
+    "events",
+    METADATA,
+    sa.Column("id", sa.String(40), primary_key=True),  # ascends with time
+    sa.Column("kind", sa.String(32), nullable=False),  # read, sign_in, sign_in_refused, sign_out, token, export, key
+    sa.Column("at", sa.String(32), nullable=False),
+    sa.Column("tenant", sa.String(64), nullable=False),
+    sa.Column("by", sa.String(128), nullable=False),  # subject of the token, or the account that ran a command
+    sa.Column("about", sa.String(255)),  # pseudonym, or id of a record; null where it is about nobody
+    sa.Column("what", sa.String(255), nullable=False),  # the route or the command
+    sa.Column("reason", sa.String(255), nullable=False),  # as stated by the caller
+    sa.Column("entry", sa.String(40), nullable=False),  # ref of its log entry
+    sa.Column("leaf", sa.BigInteger, nullable=False),  # index of its log entry
+    info={"row": EventRow},
+)
+sa.Index("events_about", EVENTS.c.about, EVENTS.c.id)
+sa.Index("events_of_an_entry", EVENTS.c.entry)
+
+
 class ProvenanceRow(TypedDict):
     sha256: str
     bundle: str
