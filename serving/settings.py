@@ -134,6 +134,7 @@ class BatchSettings(_Section):
 
 
 class ChampionSettings(_Section):
+    approval_required: bool
     poll_seconds: PositiveFloat
     retry_seconds: PositiveFloat
 

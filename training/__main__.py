@@ -212,6 +212,8 @@ def promote(
     if force:
         registry.set_tags(model, registered.number, {"forced": reason})
     print(f"{model}: version {registered.number} ({registered.bundle}) is the champion{' by force' if force else ''}")
+    if registered.gate != "passed":
+        print(f"It serves only once two scientists have forced it: POST /v1/models/{model}/champion with force: true.")
 
 
 def main() -> int:

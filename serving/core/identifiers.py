@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import time
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 ID_PATTERN = re.compile(r"[0-9a-f]{32}")  # of `new_id`
 DECISION_ID_PATTERN = re.compile(r"[0-9a-f]{32}(-[1-9][0-9]{0,9})?")  # a decision, or a row of a batch
@@ -35,6 +35,12 @@ _ID_BYTES = RandomBytes(10)
 def new_id() -> str:
     """32 hex digits that ascend with time: 48 bits of milliseconds, then 80 random bits. Not thread-safe."""
     return f"{time.time_ns() // 1_000_000:012x}{_ID_BYTES().hex()}"
+
+
+def utc_before(seconds: float) -> str:
+    """The time so many seconds ago, in the form of `utc_now`."""
+    time_before = datetime.now(UTC).replace(tzinfo=None) - timedelta(seconds=seconds)
+    return f"{time_before.isoformat(timespec='milliseconds')}Z"
 
 
 def utc_now() -> str:

@@ -37,6 +37,7 @@ from serving.decisions.store import DecisionStore
 from serving.privacy.consent.redaction import redact_answer
 from serving.privacy.consent.rules import ConsentRevokedError, load_rules
 from serving.privacy.subjects.errors import SubjectErasedError
+from serving.registry.deployment import DeploymentGuard
 from serving.settings import ROOT, Settings
 
 log = logging.getLogger("yuheng.decisions")
@@ -62,6 +63,8 @@ class DecisionService:
         self.model_loader = decision_model_loader(settings)
         self.slide_model_loader = slide_model_loader(settings)  # to list and promote them; slides are read elsewhere
         self.model_loader.on_swap = self._on_model_swap
+        guard = DeploymentGuard(lambda: self.store.engine, settings.champion)
+        self.model_loader.authorise = self.slide_model_loader.authorise = guard.authorise
         self.consent_rules = load_rules() if settings.consent.required else None
         self.prices = Prices.load(settings.paths.prices)
         self.quota = Quota(settings.rate, self.store)

@@ -59,6 +59,7 @@ class ModelLoader(Generic[ModelT]):
 
     `deployed`: model -> its deployed bundle; replaced as a whole, so that a reader sees either the old or the new one.
     `failures`: model -> why its champion is not deployed. `on_swap(previous, current)` is called at each deployment.
+    `authorise(deployed)` is called before; it raises BundleError for a version that may not serve.
 
     deploy: turns a verified bundle into what is deployed, or None for one that is not served; raises BundleError.
     accepts: whether bundles of a product are looked at.
@@ -82,6 +83,7 @@ class ModelLoader(Generic[ModelT]):
         self.deploy, self.accepts = deploy, accepts
         self.deployed: dict[str, ModelT] = {}
         self.failures: dict[str, LoadFailure] = {}
+        self.authorise: Callable[[ModelT], None] = lambda deployed: None
         self.on_swap: Callable[[ModelT | None, ModelT], None] = lambda old, new: None
         self._attempts: dict[str, _LoadAttempt] = {}
         self._loaded_times: dict[str, tuple[int, ...]] = {}  # of the deployed bundle, as it was verified
@@ -149,6 +151,8 @@ class ModelLoader(Generic[ModelT]):
                     f"{folder}: its card is of {deployed.card.model} {deployed.card.version}; {model} {version} was "
                     "expected. Publish it under its own name."
                 )
+            if deployed is not None:
+                self.authorise(deployed)
             return deployed
         except Exception as error:  # whatever is wrong with a bundle must not stop the deployed one
             if not isinstance(error, BundleError):

@@ -11,16 +11,18 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import sqlalchemy as sa
+from pydantic import Field
 
 from datasets.errors import FieldError
 from models import bundle
 from models.bundle import BundleError
 from serving.core.audit import entries, log
-from serving.core.db.schema import INPUT_COUNTS, PROMOTIONS, SLIDES
+from serving.core.db.schema import PROMOTIONS
 from serving.core.http.principal import Principal
 from serving.core.http.problems import ProblemError
 from serving.core.http.validation import RequestModel, line
-from serving.core.identifiers import new_id, utc_now
+from serving.core.identifiers import new_id, utc_before, utc_now
+from serving.registry.deployment import AUTOMATIC, FORCE_REQUEST, authentic_records
 from serving.registry.loader import ModelLoader
 from serving.registry.versions import StoredVersion
 
@@ -28,6 +30,7 @@ logger = logging.getLogger("yuheng.registry")
 
 Row = dict[str, Any]
 MAX_REASON_CHARS, MAX_VERSION_CHARS = 2_000, 128  # characters
+FORCE_SECONDS = 86_400  # within which the second person has to confirm
 MAX_HISTORY = 50  # promotions that are listed for a model
 
 
@@ -36,13 +39,27 @@ class Promotion(RequestModel):
 
     version: Annotated[str, line(MAX_VERSION_CHARS, ", in one line", "的单行文本")]
     reason: Annotated[str, line(MAX_REASON_CHARS, ", in one line", "的单行文本")]
+    force: Annotated[
+        bool, Field(description="Although the gate did not pass: a second person has to ask for the same within a day.")
+    ] = False
 
 
 def previously_served(connection: sa.Connection, digests: list[str]) -> set[str]:
-    """Those of these bundles that were deployed before: they decided, read a slide, or were replaced by another."""
-    columns = (PROMOTIONS.c.before_bundle, INPUT_COUNTS.c.bundle, SLIDES.c.bundle)
-    queries = (sa.select(column).where(column.in_(digests)).distinct() for column in columns)
-    return {digest for query in queries for digest in connection.execute(query).scalars()}
+    """Those of these bundles that were deployed before, as far as authentic records of promotions say so."""
+    is_about = PROMOTIONS.c.bundle.in_(digests) | PROMOTIONS.c.before_bundle.in_(digests)
+    records = [row for row in authentic_records(connection, is_about) if row["kind"] != FORCE_REQUEST]
+    deployed = {row["bundle"] for row in records if row["kind"] == AUTOMATIC}  # those of people may lack their pointer
+    return (deployed | {row["before_bundle"] for row in records}) & set(digests)
+
+
+def pending_force(connection: sa.Connection, version: StoredVersion) -> Row | None:
+    """The newest request to force a version that waits for a second person."""
+    records = authentic_records(connection, PROMOTIONS.c.model == version.model)
+    if not records:
+        return None
+    newest = records[-1]
+    is_pending = newest["kind"] == FORCE_REQUEST and newest["bundle"] == version.digest
+    return newest if is_pending and newest["at"] > utc_before(FORCE_SECONDS) else None
 
 
 def record_promotion(
@@ -52,31 +69,36 @@ def record_promotion(
     reason: str,
     principal: Principal,
     kind: str,
+    requested_by: str | None = None,
 ) -> Row:
     """Record a promotion and its log entry; return the response.
 
-    previous: (version, digest) of what is deployed until now. kind: "promote" or "roll_back".
+    previous: (version, digest) of what is deployed until now. kind: "promote", "roll_back", "force_request" or "force".
+    requested_by: the first of the two people who force it.
     """
     row: Row = {"id": new_id(), "tenant": principal.tenant, "model": version.model, "version": version.version}
     row |= {"bundle": version.digest, "kind": kind, "gate": version.gate_passed, "reason": reason}
     row |= {"before": previous[0] if previous else None, "before_bundle": previous[1] if previous else None}
-    row |= {"by": principal.subject, "at": utc_now()}
+    confirmed_by = None if requested_by is None else principal.subject
+    row |= {"by": requested_by or principal.subject, "confirmed_by": confirmed_by, "at": utc_now()}
     connection.execute(sa.insert(PROMOTIONS).values(row))
     log.append(connection, [entries.row_entry("promotion", row["at"], PROMOTIONS, row)])
-    summary = {name: row[name] for name in ("model", "version", "kind", "gate", "before", "reason", "by", "at")}
+    names = ("model", "version", "kind", "gate", "before", "reason", "by", "confirmed_by", "at")
+    summary = {name: row[name] for name in names}
     return {"promotion_id": row["id"], **summary}
 
 
 def promotion_history(connection: sa.Connection, model: str, tenant: str) -> list[Row]:
-    """The promotions of a model, newest first. Who made one and why is shown to their own tenant only."""
-    stmt = sa.select(PROMOTIONS).where(PROMOTIONS.c.model == model).order_by(PROMOTIONS.c.id.desc()).limit(MAX_HISTORY)
+    """The promotions of a model by people, newest first. Who made one and why is shown to their own tenant only."""
+    stmt = sa.select(PROMOTIONS).where(PROMOTIONS.c.model == model, PROMOTIONS.c.kind != AUTOMATIC)
+    stmt = stmt.order_by(PROMOTIONS.c.id.desc()).limit(MAX_HISTORY)
     promotions = []
     for row in connection.execute(stmt).mappings():
         names = ("id", "version", "kind", "gate", "before", "at")
         is_own = row["tenant"] == tenant
         promotions.append(
             {name: row[name] for name in names}
-            | {"own": is_own, "by": row["by"] if is_own else None, "reason": row["reason"] if is_own else None}
+            | {"own": is_own, **{name: row[name] if is_own else None for name in ("by", "confirmed_by", "reason")}}
         )
     return promotions
 

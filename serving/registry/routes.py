@@ -135,9 +135,14 @@ class VersionRoutes:
         loaders = self.slide_model_loader, self.model_loader
         await asyncio.to_thread(promotion.check_deployable, version, self.bundles, self.public_key, loaders)
         previously_served = (await self._promotion_records(name, [version], request.principal.tenant))[0]
+        kind, first_request = "roll_back" if version.digest in previously_served else "promote", None
         if not version.gate_passed and version.digest not in previously_served:
-            raise promotion.not_promotable(version)
-        kind = "roll_back" if version.digest in previously_served else "promote"
+            if not body.force:
+                raise promotion.not_promotable(version)
+            first_request = await self._pending_force(version)
+            second_person = first_request is not None and first_request["by"] != request.principal.subject
+            kind = "force" if second_person else promotion.FORCE_REQUEST
+        requested_by = first_request["by"] if first_request and kind == "force" else None
 
         payload, replayed = await run_once(
             self.store,
@@ -145,16 +150,27 @@ class VersionRoutes:
             scope,
             digest,
             lambda connection: promotion.record_promotion(
-                connection, version, deployed, body.reason, request.principal, kind
+                connection, version, deployed, body.reason, request.principal, kind, requested_by
             ),
         )
+        if payload["kind"] == promotion.FORCE_REQUEST:
+            return JSONResponse(payload, status_code=202)
         if not replayed:
             await asyncio.to_thread(promotion.set_champion, self.bundles, version)
         return JSONResponse(payload, headers={"Idempotent-Replayed": "true"} if replayed else {})
 
+    async def _pending_force(self, version: StoredVersion) -> dict[str, Any] | None:
+        def query(engine: sa.Engine) -> dict[str, Any] | None:
+            with read_connection(engine) as connection:
+                return promotion.pending_force(connection, version)
+
+        return await self.store.read(query)
+
     async def _finish_pending_promotion(self, name: str, payload: dict[str, Any], tenant: str) -> None:
         """Move the pointer of a promotion that was recorded but not carried out, unless it was moved since."""
         _, history = await self._promotion_records(name, [], tenant)
+        if payload["kind"] == promotion.FORCE_REQUEST:
+            return
         is_pending = read_alias(self.bundles / name) == payload["before"]
         if is_pending and history and history[0]["id"] == payload["promotion_id"]:
             await asyncio.to_thread(

@@ -31,6 +31,7 @@ from datasets.scitech_risk.register import schema as register_schema
 from datasets.scitech_risk.register.schema import Register
 from models import bundle, drift
 from models.card import Card, ContributionReference, ScoreHead
+from models.evaluation_summary import GateVerdict
 from serving import settings as settings_module
 from serving.app import App
 from serving.core.db.engine import create_engine
@@ -146,6 +147,7 @@ def fitted(
         inputs=columns,
         also=tuple(also),
         target=target,
+        verdict=GateVerdict(passed=True, checks=()),
         drift=drift.fit_bins(columns, x, x, scores.pd),
         head=ScoreHead(slope=slope, intercept=intercept, bias=expected_raw_score(forest)),
         reference=ContributionReference(
@@ -201,9 +203,9 @@ def environment(bundles: Path, made: Made, folder: Path) -> dict[str, str]:
 
 def bearer_of(settings: Settings, *roles: str, tenant: str = "local", **more: Any) -> dict[str, str]:
     """An Authorization header with these roles; a pathologist needs name and licence."""
-    audience = settings.access.audience
+    audience, subject = settings.access.audience, more.pop("subject", "/".join(roles))
     token = token_issuer.issue_token(
-        settings.paths.tokens, audience, tenant=tenant, roles=roles, subject="/".join(roles), **more
+        settings.paths.tokens, audience, tenant=tenant, roles=roles, subject=subject, **more
     )
     return {"Authorization": f"Bearer {token}"}
 

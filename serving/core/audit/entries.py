@@ -14,7 +14,7 @@ import orjson
 import sqlalchemy as sa
 
 from serving.core.audit.log import Entry, make_entry
-from serving.core.audit.verify import canonical_json, leaf_hash, request_field, salted_digest
+from serving.core.audit.verify import canonical_json, leaf_hash, salted_digest
 from serving.core.billing.prices import Price
 from serving.core.db.schema import DATASET_ROWS
 from serving.core.db.tables.decisions import BatchRow, UnloggedBatchChunkRow, UnloggedDecisionRow
@@ -73,7 +73,7 @@ def decision_entry(
 def request_digests(salt: bytes, fields: Mapping[str, Any]) -> dict[str, str]:
     """Field of a request -> digest of its value, so that a receipt proves each wish, and that there was no other."""
     return {
-        name: salted_digest(salt, request_field(name, orjson.dumps(value, option=orjson.OPT_SORT_KEYS)))
+        name: salted_digest(salt, name.encode() + b"\0" + orjson.dumps(value, option=orjson.OPT_SORT_KEYS))
         for name, value in fields.items()
     }
 

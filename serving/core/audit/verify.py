@@ -295,25 +295,15 @@ class ReceiptVerifier:
         if mismatches := sorted(set(payload) ^ set(recorded)):
             raise VerificationError(f"the request and the recorded one differ in having {', '.join(mismatches)}")
         for name, value in payload.items():
-            if salted_digest(salt_bytes, request_field(name, canonical_indicators(value))) != recorded[name]:
+            if salted_digest(salt_bytes, name.encode() + b"\0" + canonical_indicators(value)) != recorded[name]:
                 raise VerificationError(f"{name} differs from the one in the recorded request")
 
 
 def seconds_between(earlier: str, later: str) -> float:
-    """Seconds from one time to another, as the log writes times. Raises ValueError."""
-    return (parse_time(later) - parse_time(earlier)).total_seconds()
-
-
-def parse_time(text: str) -> datetime:
-    """A time as the log writes it: 2026-11-25T08:00:00.000Z. Raises ValueError."""
-    if not TIME_PATTERN.fullmatch(text):
-        raise ValueError(f"{text[:40]!r} is not a time such as 2026-11-25T08:00:00.000Z")
-    return datetime.fromisoformat(text[:-1])
-
-
-def request_field(name: str, content: bytes) -> bytes:
-    """The bytes whose salted digest records one field of a request."""
-    return name.encode() + b"\0" + content
+    """Seconds from one time to another, written as 2026-11-25T08:00:00.000Z. Raises ValueError."""
+    if not (TIME_PATTERN.fullmatch(earlier) and TIME_PATTERN.fullmatch(later)):
+        raise ValueError(f"{earlier[:40]!r} or {later[:40]!r} is not a time such as 2026-11-25T08:00:00.000Z")
+    return (datetime.fromisoformat(later[:-1]) - datetime.fromisoformat(earlier[:-1])).total_seconds()
 
 
 def canonical_indicators(values: Any) -> bytes:

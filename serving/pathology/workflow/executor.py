@@ -22,6 +22,7 @@ from serving.pathology.slides import store as slide_store
 from serving.pathology.slides.states import InvalidTransitionError, SlideNotFoundError, WorkerEvictedError
 from serving.pathology.workflow import aggregation, steps
 from serving.pathology.workflow.step_context import StepContext
+from serving.registry.deployment import DeploymentGuard
 from serving.settings import Settings
 
 logger = logging.getLogger("yuheng.jobs")
@@ -75,6 +76,7 @@ class StepExecutor:
     def __init__(self, settings: Settings, context: StepContext, on_evicted: Callable[[], None]):
         self.settings, self.context, self.on_evicted = settings, context, on_evicted
         self.models = slide_model_loader(settings)
+        self.models.authorise = DeploymentGuard(lambda: context.engine, settings.champion).authorise
         self._bundles: dict[str, Bundle[SlideCard]] = {}  # by digest
         self._stop = threading.Event()
         self._running_steps = 0

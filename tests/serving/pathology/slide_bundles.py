@@ -9,6 +9,7 @@ import torch
 
 from datasets.slides.simulate import fields
 from models import bundle
+from models.evaluation_summary import GateVerdict
 from models.pathology.abstention import ConformalClassifier, KnnOodDetector, StainOodDetector, stain_density
 from models.pathology.calibration import PlattCalibration
 from models.pathology.card import OutputCalibration, SlideCard, TileClass
@@ -39,11 +40,13 @@ def publish(
     familiar: float = 2.0,
     policy: str = "",
     simulated: int = 0,
+    passed: bool | None = True,
 ) -> str:
     """Publish a champion in `bundles`/pathology; returns its digest.
 
     familiar: the distance up to which a tile counts as familiar; 2 accepts every tile, -1 none. simulated: number of
-    simulated tiles, embedded by ImageNet weights, that serve as references and calibrate `familiar`.
+    simulated tiles, embedded by ImageNet weights, that serve as references and calibrate `familiar`. passed: the verdict
+    of the gate.
     """
     state = torch.random.get_rng_state()
     torch.manual_seed(7)
@@ -73,6 +76,7 @@ def publish(
         product="pathology",
         model="pathology",
         version=version,
+        verdict=None if passed is None else GateVerdict(passed=passed, checks=()),
         created="2026-01-01T00:00:00Z",
         simulated=True,
         purpose="a test",

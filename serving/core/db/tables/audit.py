@@ -36,6 +36,15 @@ LOG_LEAVES = sa.Table(
 )
 
 
+# Which version serves is decided by the newest entry about it.
+sa.Index(
+    "promotion_entries",
+    LOG_LEAVES.c.ref,
+    sqlite_where=LOG_LEAVES.c.kind == "promotion",
+    postgresql_where=LOG_LEAVES.c.kind == "promotion",
+)
+
+
 class LogNodeRow(TypedDict):
     level: int
     index: int

@@ -193,10 +193,11 @@ class PromotionRow(TypedDict):
     before_bundle: str | None
     reason: str
     by: str
+    confirmed_by: str | None
     at: str
 
 
-# Each change of a champion by a person. The alias file beside the bundles decides which version serves.
+# Each change of a champion. A version serves only where the newest row of its model names it.
 PROMOTIONS = sa.Table(
     "promotions",
     METADATA,
@@ -205,12 +206,13 @@ PROMOTIONS = sa.Table(
     sa.Column("model", sa.String(128), nullable=False),
     sa.Column("version", sa.String(128), nullable=False),
     sa.Column("bundle", sa.String(64), nullable=False),  # digest
-    sa.Column("kind", sa.String(16), nullable=False),  # promote, roll_back
+    sa.Column("kind", sa.String(16), nullable=False),  # promote, roll_back, automatic, force_request, force
     sa.Column("gate", sa.Boolean),  # whether its signed card says that the gate passed; null where it does not say
     sa.Column("before", sa.String(128)),  # the version that served until then
     sa.Column("before_bundle", sa.String(64)),
     sa.Column("reason", sa.String(2_000), nullable=False),
     sa.Column("by", sa.String(128), nullable=False),
+    sa.Column("confirmed_by", sa.String(128)),  # the second person, where a version is forced
     sa.Column("at", sa.String(32), nullable=False),
     info={"row": PromotionRow},
 )

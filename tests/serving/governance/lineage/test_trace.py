@@ -172,7 +172,7 @@ def test_a_subject_leads_to_decisions_data_sets_models_and_deployed_services(set
         trace.record_dataset_rows(connection, DATA.sha256, ["H-2", named(settings)])
         trace.record_dataset_rows(connection, "e" * 64, ["H-2"])
     root = forward(engine, settings)
-    decisions, data = root.links
+    decisions, data, _ = root.links
     assert [node.name for node in decisions.links] == [decision]
     assert data.detail["sha256"] == DATA.sha256
     assert [(model.name, model.detail["live"]) for model in data.links] == [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -228,7 +229,7 @@ def test_a_removed_or_altered_line_of_the_checkpoint_file_is_reported(filled, tm
     notes = filled.paths.checkpoints.read_text().splitlines(keepends=True)
     for file_lines, expected in (
         ([*notes[:1], *notes[2:]], "deleted 被删除"),
-        ([notes[0].replace("\\n2\\n", "\\n3\\n"), *notes[1:]], "not signed 签名不符"),
+        ([re.sub(r"\\n(\d+)\\n", r"\\n1\1\\n", notes[0], count=1), *notes[1:]], "not signed 签名不符"),
         (["?\n", *notes], "edited 被修改"),
         ([], "deleted 被删除"),
     ):
@@ -359,12 +360,14 @@ def test_everything_but_the_salted_digests_of_an_erased_decision_is_still_compar
 
 def test_a_version_of_the_price_list_whose_rules_were_changed_is_reported(filled, tmp_path):
     with altered_copy(filled, tmp_path) as connection:
-        stmt = sa.select(LOG_LEAVES.c.body).where(IS_THIRD_LEAF)
-        body = orjson.loads(connection.execute(stmt).scalar_one())
+        is_decision = LOG_LEAVES.c.kind == "decision"
+        stmt = sa.select(LOG_LEAVES.c.index, LOG_LEAVES.c.body).where(is_decision).order_by(LOG_LEAVES.c.index)
+        first_index, content = connection.execute(stmt.limit(1)).one()
+        body = orjson.loads(content)
         index = connection.execute(sa.select(sa.func.max(LOG_LEAVES.c.index))).scalar_one() + 1
         fields = {name: value for name, value in body.items() if name not in ("kind", "at", "tenant", "ref")}
         fields["price"] |= {"sha256": "0" * 64}
         append(connection, [make_entry("decision", utc_now(), "local", "e" * 32, **fields)])
     lines = audit(filled, tmp_path / "store.db")
-    expected = f"log entry {index} was charged by other rules than entry 1, under the same version"
+    expected = f"log entry {index} was charged by other rules than entry {first_index}, under the same version"
     assert f"edited 被修改: prices {body['price']['rules']}: {expected}" in lines

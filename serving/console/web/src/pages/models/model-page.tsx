@@ -13,6 +13,13 @@ import { GatePanel } from "./promotion";
 import type { VersionLine, VersionList, Promotion, Version } from "./types";
 import { GateChip, PRODUCTS, CardSentence, SimulatedChip, VersionStatus, EstimateText } from "./labels";
 
+const ACTIONS = {
+  promote: <Text en="promoted" zh="上线" />,
+  roll_back: <Text en="rolled back" zh="回退" />,
+  force_request: <Text en="asked to be forced; a second person must confirm" zh="申请强制上线，待第二人确认" />,
+  force: <Text en="forced by two people" zh="两人确认强制上线" />,
+};
+
 export function ModelPage({ name }: { name: string }) {
   const resource = useResource<VersionList>(`/v1/models/${encodeURIComponent(name)}/versions`);
   return (
@@ -104,7 +111,7 @@ function PromotionTable({ rows, champion }: { rows: Promotion[]; champion: strin
   return (
     <Table caption={["Promotions", "上线记录"]} rows={rows} keyOf={(row) => row.id} columns={[
       { en: "When", zh: "时间", cell: (row) => formatTimestamp(row.at) },
-      { en: "Action", zh: "操作", cell: (row) => row.kind === "promote" ? <Text en="promoted" zh="上线" /> : <Text en="rolled back" zh="回退" /> },
+      { en: "Action", zh: "操作", cell: (row) => ACTIONS[row.kind] },
       { en: "Version", zh: "版本", cell: (row) => <>{row.version}{row.stands === false ? <p class="bad-text small"><Text en={`The pointer on disk names ${champion ?? "no version"}: it was changed by training or manually, or could not be written.`} zh={`磁盘上的上线指针为 ${champion ?? "无"}：由训练或人工改动，或未能写入。`} /></p> : null}</> },
       { en: "Replaced", zh: "替换版本", cell: (row) => row.before ?? "–" },
       { en: "By", zh: "操作人", cell: (row) => row.own ? row.by : <Text en="another institution" zh="其他机构" /> },

@@ -40,7 +40,7 @@ export interface Model {
 export interface Promotion {
   id: string;
   version: string;
-  kind: "promote" | "roll_back";
+  kind: "promote" | "roll_back" | "force_request" | "force";
   gate: boolean | null;
   before: string | null;
   at: string;
