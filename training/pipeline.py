@@ -143,10 +143,14 @@ class TrainingPipeline(ABC):
             self.reporter.log(f"  {remark}", style="yellow")
 
     def compare_champion(self, compare: Callable[[Bundle[Any]], ChampionComparison]) -> ChampionComparison | None:
-        """Compare the new model with the champion, by `compare`; None where there is no champion yet."""
+        """Compare the new model with the champion, by `compare`; None for the first model of its name."""
         version = bundle.read_alias(self.bundles_dir, CHAMPION)
         if not version:
-            return None
+            others = sorted(path.parent.name for path in self.bundles_dir.glob(f"*/{bundle.CARD}"))
+            if not others:
+                return None
+            reason = f"its pointer is missing, though there are earlier versions: {', '.join(others[-3:])}"
+            return ChampionComparison("(none)", failure=reason)
         with self.reporter.step("evaluate the champion on the same rows"):
             try:
                 champion = bundle.load_bundle(self.bundles_dir / version, self.public_key, self.CARD_TYPE)

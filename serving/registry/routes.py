@@ -21,6 +21,7 @@ from serving.core.http.router import Routes
 from serving.core.http.validation import RequestModel, matching, parse_query, read_model, whole_number
 from serving.registry import promotion
 from serving.registry import versions as version_store
+from serving.registry.deployment import FORCE_REQUEST
 from serving.registry.loader import ModelLoader
 from serving.registry.versions import StoredVersion
 from serving.settings import Settings
@@ -141,7 +142,7 @@ class VersionRoutes:
                 raise promotion.not_promotable(version)
             first_request = await self._pending_force(version)
             second_person = first_request is not None and first_request["by"] != request.principal.subject
-            kind = "force" if second_person else promotion.FORCE_REQUEST
+            kind = "force" if second_person else FORCE_REQUEST
         requested_by = first_request["by"] if first_request and kind == "force" else None
 
         payload, replayed = await run_once(
@@ -153,7 +154,7 @@ class VersionRoutes:
                 connection, version, deployed, body.reason, request.principal, kind, requested_by
             ),
         )
-        if payload["kind"] == promotion.FORCE_REQUEST:
+        if payload["kind"] == FORCE_REQUEST:
             return JSONResponse(payload, status_code=202)
         if not replayed:
             await asyncio.to_thread(promotion.set_champion, self.bundles, version)
@@ -169,7 +170,7 @@ class VersionRoutes:
     async def _finish_pending_promotion(self, name: str, payload: dict[str, Any], tenant: str) -> None:
         """Move the pointer of a promotion that was recorded but not carried out, unless it was moved since."""
         _, history = await self._promotion_records(name, [], tenant)
-        if payload["kind"] == promotion.FORCE_REQUEST:
+        if payload["kind"] == FORCE_REQUEST:
             return
         is_pending = read_alias(self.bundles / name) == payload["before"]
         if is_pending and history and history[0]["id"] == payload["promotion_id"]:

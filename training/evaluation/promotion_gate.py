@@ -99,10 +99,14 @@ def decide(
     policy_problems: Sequence[str],
     comparison: ChampionComparison | None,
     leaks: Sequence[Leak] = (),
+    *,
+    first_model: bool = True,
+    without_evidence: bool = False,
 ) -> GateVerdict:
     """Run every check, also after one has failed. `comparison` is None for the first model of a name.
 
-    leaks: inputs without a reason that are suspected to reveal the outcome.
+    leaks: inputs without a reason that are suspected to reveal the outcome. first_model, without_evidence: of the
+    operator's GateFloors.
     """
     checks = [
         *check_performance(evaluation.metrics, config),
@@ -123,10 +127,10 @@ def decide(
             "全部护栏成立" if not policy_problems else f"不成立：{'；'.join(policy_problems)}",
             "全部护栏得到证明",
         ),
-        *_check_fairness(evaluation.groups, config),
+        *_check_fairness(evaluation.groups, config, without_evidence),
         check_leakage(evaluation.metrics["auc"], leaks, config),
     ]
-    return GateVerdict((*checks, check_champion(comparison)))
+    return GateVerdict((*checks, check_champion(comparison, first_model)))
 
 
 def check_performance(metrics: Mapping[str, Interval], config: GateThresholds) -> list[GateCheck]:
@@ -217,10 +221,18 @@ def compare_champion(
     return ChampionComparison(champion.card.version, auc_difference(y, pd, champion_pd, samples))
 
 
-def check_champion(comparison: ChampionComparison | None) -> GateCheck:
-    """Check that the whole interval of the AUC's gain over the champion is above 0."""
+def check_champion(comparison: ChampionComparison | None, first_model: bool = True) -> GateCheck:
+    """Check that the whole interval of the AUC's gain over the champion is above 0.
+
+    first_model: whether the operator lets the first model of a name pass without a comparison.
+    """
     if comparison is None:
-        return GateCheck("better than the champion", True, "there is no champion yet", "", "尚无在线版本", "")
+        actual, actual_zh = "this is the first model of its name", "此名称下的首个模型"
+        expected, expected_zh = (
+            "a comparison; configs/gate.toml allows no first model",
+            "与在线版本比较；configs/gate.toml 不允许首个模型",
+        )
+        return GateCheck("better than the champion", first_model, actual, expected, actual_zh, expected_zh)
     name = f"better than the champion {comparison.version}"
     if comparison.auc_gain is None:
         manual_command = "python -m training promote MODEL VERSION --force --reason ..."
@@ -252,8 +264,11 @@ def _check_calibration(name: str, actual: Interval, bounds: tuple[float, float],
     return GateCheck(name, interval_within or consistent_with_perfect, str(actual), expected, str(actual), expected_zh)
 
 
-def _check_fairness(groups: Sequence[AuditGroup], config: TabularGateConfig) -> list[GateCheck]:
-    """One check of approvals and one of limits, each naming every group below the minimum ratio."""
+def _check_fairness(groups: Sequence[AuditGroup], config: TabularGateConfig, without_evidence: bool) -> list[GateCheck]:
+    """One check of approvals and one of limits, each naming every group below the minimum ratio.
+
+    without_evidence: whether they pass where there is no group to compare.
+    """
     approvals = [(group, group.approval_ratio) for group in groups]
     limits = [(group, group.limit_ratio_at_equal_pd) for group in groups]
     checks = []
@@ -274,5 +289,6 @@ def _check_fairness(groups: Sequence[AuditGroup], config: TabularGateConfig) -> 
             f"a ratio of at least {minimum:g} to the largest group",
             f"与最大组的比率不低于 {minimum:g}",
         )
-        checks.append(GateCheck(name, not failing, actual, expected, actual_zh, expected_zh))
+        passed = not failing and (bool(defined) or without_evidence)
+        checks.append(GateCheck(name, passed, actual, expected, actual_zh, expected_zh))
     return checks

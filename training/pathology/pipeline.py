@@ -20,6 +20,7 @@ from models.pathology.onnx_sessions import SlideGraph
 from models.pathology.policy import ReadingPolicy
 from training import pipeline
 from training.evaluation import promotion_gate
+from training.evaluation.gate_floors import load_gate_floors, tighten
 from training.evaluation.metrics import BootstrapSamples
 from training.evaluation.promotion_gate import ChampionComparison
 from training.pathology.config import Config
@@ -50,7 +51,10 @@ class PathologyPipeline(pipeline.TrainingPipeline):
         plot_inputs, evaluation = self._evaluate(data, trained, stages, policy)
         parity_check = promotion_gate.check_parity(stages.parity, dict.fromkeys(stages.parity, TOLERANCE))
         comparison = self._compare_champion(data, plot_inputs.main)
-        verdict = evaluate.decide(evaluation, self.config.gate, parity_check, comparison)
+        floors = load_gate_floors()
+        thresholds = tighten(self.config.gate, floors.slides)
+        allowances = {"first_model": floors.first_model, "without_evidence": floors.without_evidence}
+        verdict = evaluate.decide(evaluation, thresholds, parity_check, comparison, **allowances)
         card = stages.card.model_copy(update={"metrics": evaluation.to_json() | {"parity": stages.parity}})
         plot_paths: list[Path] = []
         if self.config.judge.plots:

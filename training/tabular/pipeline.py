@@ -15,6 +15,7 @@ from models.trees.onnx_session import Scores, TabularSession
 from training import pipeline
 from training.evaluation import promotion_gate
 from training.evaluation.evaluate import EvaluationData, EvaluationReport, evaluate
+from training.evaluation.gate_floors import load_gate_floors, tighten
 from training.evaluation.metrics import BootstrapSamples
 from training.reporting import model_card, plot_data
 from training.tabular import export
@@ -152,7 +153,12 @@ class TabularPipeline(pipeline.TrainingPipeline):
         parity_check = promotion_gate.check_parity(parity, export.TOLERANCES)
         unexplained = {column.name for column in fitted.columns if not column.reason.strip()}
         leaks = [leak for leak in dataset.leaks if leak.column in unexplained]
-        return promotion_gate.decide(evaluation, self.config.gate, parity_check, policy_problems, comparison, leaks)
+        floors = load_gate_floors()
+        thresholds = tighten(self.config.gate, floors.tabular)
+        allowances = {"first_model": floors.first_model, "without_evidence": floors.without_evidence}
+        return promotion_gate.decide(
+            evaluation, thresholds, parity_check, policy_problems, comparison, leaks, **allowances
+        )
 
     def _write_card(
         self,

@@ -45,8 +45,8 @@ def publish(
     """Publish a champion in `bundles`/pathology; returns its digest.
 
     familiar: the distance up to which a tile counts as familiar; 2 accepts every tile, -1 none. simulated: number of
-    simulated tiles, embedded by ImageNet weights, that serve as references and calibrate `familiar`. passed: the verdict
-    of the gate.
+    simulated tiles, embedded by ImageNet weights, that serve as references and calibrate `familiar`. passed:
+    the verdict of the gate.
     """
     state = torch.random.get_rng_state()
     torch.manual_seed(7)

@@ -9,8 +9,10 @@ import pytest
 
 from datasets.leakage import Leak
 from models.metrics import Interval
+from tests.paths import ROOT
 from training.evaluation.evaluate import EvaluationReport
 from training.evaluation.fairness import AuditGroup
+from training.evaluation.gate_floors import DEFAULT_FILE, load_gate_floors, tighten
 from training.evaluation.profit import ProfitEstimate
 from training.evaluation.promotion_gate import (
     ChampionComparison,
@@ -35,7 +37,7 @@ def group(approval=1.0, limit=1.0, value="female"):
     return AuditGroup("sex", value, 400, 0.1, 0.1, metrics, 0.8, ratio, 1e5, limit_ratio, limit_ratio)
 
 
-def report(auc=0.78, slope=1.0, intercept=0.0, width=0.02, groups=(), psi=0.01):
+def report(auc=0.78, slope=1.0, intercept=0.0, width=0.02, groups=None, psi=0.01):
     def interval(value):
         return Interval(value, value - width, value + width)
 
@@ -48,7 +50,7 @@ def report(auc=0.78, slope=1.0, intercept=0.0, width=0.02, groups=(), psi=0.01):
         train_auc=0.8,
         bins=[],
         psi={"score": psi},
-        groups=list(groups),
+        groups=[group(), group(value="male")] if groups is None else list(groups),
         baselines={},
         profit=ProfitEstimate("CNY", "", ZERO, ZERO, ZERO, 0, 0, np.zeros(1), np.zeros(1)),
         above_cutoff=0.8,
@@ -57,9 +59,9 @@ def report(auc=0.78, slope=1.0, intercept=0.0, width=0.02, groups=(), psi=0.01):
     )
 
 
-def run_gate(evaluation, policy_problems=(), comparison=None, parity=1e-12):
+def run_gate(evaluation, policy_problems=(), comparison=None, parity=1e-12, **allowances):
     parity_check = check_parity({"raw": 0.0, "pd": parity}, TOLERANCES)
-    return decide(evaluation, TabularGateConfig(), parity_check, policy_problems, comparison)
+    return decide(evaluation, TabularGateConfig(), parity_check, policy_problems, comparison, **allowances)
 
 
 def test_the_first_model_of_a_name_passes_if_it_meets_every_condition():
@@ -140,3 +142,43 @@ def test_a_model_or_an_input_that_tells_the_outcome_too_well_needs_a_reason():
     explained = TabularGateConfig(max_auc_reason="the bank's own rating of the same day is an input")
     assert check_leakage(Interval(0.99, 0.985, 0.995), [], explained).passed
     assert check_leakage(Interval(0.97, 0.96, 0.985), leaks[1:], config).passed
+
+
+def test_nothing_to_compare_is_not_passed_unless_the_operator_says_so():
+    """A table without an audit group passed fairness, and a missing pointer passed the comparison."""
+    without_groups = run_gate(report(groups=()))
+    assert [line.partition(":")[0] for line in without_groups.failures] == [
+        "fairness of approvals",
+        "fairness of limits at equal PD",
+    ]
+    assert run_gate(report(groups=()), without_evidence=True).passed
+    assert run_gate(report()).passed
+    [failure] = run_gate(report(), first_model=False).failures
+    assert failure.startswith("better than the champion: this is the first model of its name")
+
+
+def test_a_run_may_ask_for_more_than_the_operators_floors_and_never_for_less():
+    floors = load_gate_floors(DEFAULT_FILE).tabular
+    lax = TabularGateConfig(slope=(0.1, 9.0), min_auc=0.5, min_approval_ratio=0.1, min_limit_ratio=0.0, max_psi=3.0)
+    tightened = tighten(lax, floors)
+    assert {name: getattr(tightened, name) for name in type(floors).model_fields} == floors.model_dump()
+    strict = TabularGateConfig(slope=(0.9, 1.1), intercept=(-0.1, 0.1), min_auc=0.8, min_approval_ratio=0.95,
+                               min_limit_ratio=0.95, max_psi=0.05)  # fmt: skip
+    assert tighten(strict, floors) == strict
+
+
+def test_every_shipped_config_is_at_least_as_strict_as_the_floors():
+    import tomllib
+
+    floors = load_gate_floors(DEFAULT_FILE)
+    for file in sorted((ROOT / "configs").glob("*.toml")):
+        gate = tomllib.loads(file.read_text(encoding="utf-8")).get("gate")
+        if gate is None:
+            continue
+        section = floors.slides if "min_sensitivity_bound" in gate else floors.tabular
+        for name in type(section).model_fields:
+            own, floor = gate[name], getattr(section, name)
+            strict = own >= floor if name.startswith("min_") else own <= floor if name.startswith("max_") else (
+                floor[0] <= own[0] and own[1] <= floor[1]
+            )  # fmt: skip
+            assert strict, (file.name, name, own, floor)

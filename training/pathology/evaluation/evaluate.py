@@ -238,8 +238,14 @@ def decide(
     config: SlideGateConfig,
     parity: GateCheck,
     comparison: ChampionComparison | None,
+    *,
+    first_model: bool = True,
+    without_evidence: bool = False,
 ) -> GateVerdict:
-    """Run every check, also after one has failed. `comparison` is None for the first model of a name."""
+    """Run every check, also after one has failed. `comparison` is None for the first model of a name.
+
+    first_model, without_evidence: of the operator's GateFloors.
+    """
     main, shortcut, unit_zh = evaluation.main, evaluation.shortcut, UNITS_ZH[evaluation.main.unit]
     checks = [
         *check_performance(evaluation.metrics, config),
@@ -270,7 +276,9 @@ def decide(
         ),
         GateCheck(
             "strange tiles",
-            evaluation.ood_detection_rate is None or evaluation.ood_detection_rate >= config.min_ood_detection,
+            without_evidence
+            if evaluation.ood_detection_rate is None
+            else evaluation.ood_detection_rate >= config.min_ood_detection,
             "there are none to test"
             if evaluation.ood_detection_rate is None
             else f"{evaluation.ood_detection_rate:.1%} recognised as out of distribution",
@@ -282,14 +290,14 @@ def decide(
         ),
         GateCheck(
             "shortcut",
-            shortcut is None or not shortcut.flagged,
+            without_evidence if shortcut is None else not shortcut.flagged,
             "not tested" if shortcut is None else shortcut.en.rstrip("."),
             "labels that colour and compression alone do not predict",
             "未检查" if shortcut is None else shortcut.zh.rstrip("。"),
             "仅凭颜色与压缩不能判断标签",
         ),
         parity,
-        check_champion(comparison),
+        check_champion(comparison, first_model),
     ]
     return GateVerdict(tuple(checks))
 

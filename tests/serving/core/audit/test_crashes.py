@@ -149,9 +149,9 @@ def test_one_flipped_bit_is_found(settings, applicant, table):
     column = {"decisions": "answer", "log_leaves": "body", "meter": "decision"}[table]
     leaf_column = "leaf" if table != "log_leaves" else '"index"'
     with sqlite3.connect(settings.paths.store) as connection:
-        (content,) = connection.execute(f"SELECT {column} FROM {table} WHERE {leaf_column} = 2").fetchone()
+        (content,) = connection.execute(f"SELECT {column} FROM {table} WHERE {leaf_column} = 6").fetchone()
         flipped = bytearray(content.encode() if isinstance(content, str) else content)
         flipped[random.Random(3).randrange(len(flipped))] ^= 1
         value = flipped.decode() if isinstance(content, str) else bytes(flipped)
-        connection.execute(f"UPDATE {table} SET {column} = ? WHERE {leaf_column} = 2", (value,))
+        connection.execute(f"UPDATE {table} SET {column} = ? WHERE {leaf_column} = 6", (value,))
     assert any(table in finding for finding in altered(settings))

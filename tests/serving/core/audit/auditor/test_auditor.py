@@ -97,8 +97,9 @@ def test_an_untouched_store_has_no_findings(settings, applicant):
     assert audit(settings) == []
 
 
-IS_THIRD = DECISIONS.c.leaf == 3
-IS_THIRD_LEAF = LOG_LEAVES.c.index == 3
+# Entries 0 to 4: the start, the keys, and the promotions of three models.
+IS_THIRD = DECISIONS.c.leaf == 7
+IS_THIRD_LEAF = LOG_LEAVES.c.index == 7
 CHANGES = {
     "an answer": (sa.update(DECISIONS).where(IS_THIRD).values(answer=b"{}"), "edited 被修改: decisions"),
     "its tenant": (sa.update(DECISIONS).where(IS_THIRD).values(tenant="other"), "edited 被修改: decisions"),
@@ -109,13 +110,13 @@ CHANGES = {
     "its salt, deleted": (sa.update(DECISIONS).where(IS_THIRD).values(salt=None), "edited 被修改: decisions"),
     "its leaf": (sa.update(DECISIONS).where(IS_THIRD).values(leaf=99), "reordered 被调换: decisions"),
     "a decision, deleted": (sa.delete(DECISIONS).where(IS_THIRD), "deleted 被删除: decisions"),
-    "a price": (sa.update(METER).where(METER.c.leaf == 3).values(fen=7), "edited 被修改: meter"),
-    "the tenant of a charge": (sa.update(METER).where(METER.c.leaf == 3).values(tenant="t"), "edited 被修改: meter"),
-    "a charge, deleted": (sa.delete(METER).where(METER.c.leaf == 3), "deleted 被删除: meter"),
-    "a leaf's body": (sa.update(LOG_LEAVES).where(IS_THIRD_LEAF).values(body=b"{}"), "edited 被修改: log_leaves 3"),
-    "a leaf's hash": (sa.update(LOG_LEAVES).where(IS_THIRD_LEAF).values(hash=b"0" * 32), "edited 被修改: log_leaves 3"),
-    "a leaf's time": (sa.update(LOG_LEAVES).where(IS_THIRD_LEAF).values(at="2020"), "edited 被修改: log_leaves 3"),
-    "a leaf, deleted": (sa.delete(LOG_LEAVES).where(IS_THIRD_LEAF), "deleted 被删除: log_leaves 3"),
+    "a price": (sa.update(METER).where(METER.c.leaf == 7).values(fen=7), "edited 被修改: meter"),
+    "the tenant of a charge": (sa.update(METER).where(METER.c.leaf == 7).values(tenant="t"), "edited 被修改: meter"),
+    "a charge, deleted": (sa.delete(METER).where(METER.c.leaf == 7), "deleted 被删除: meter"),
+    "a leaf's body": (sa.update(LOG_LEAVES).where(IS_THIRD_LEAF).values(body=b"{}"), "edited 被修改: log_leaves 7"),
+    "a leaf's hash": (sa.update(LOG_LEAVES).where(IS_THIRD_LEAF).values(hash=b"0" * 32), "edited 被修改: log_leaves 7"),
+    "a leaf's time": (sa.update(LOG_LEAVES).where(IS_THIRD_LEAF).values(at="2020"), "edited 被修改: log_leaves 7"),
+    "a leaf, deleted": (sa.delete(LOG_LEAVES).where(IS_THIRD_LEAF), "deleted 被删除: log_leaves 7"),
     "the last leaf, deleted": (
         sa.delete(LOG_LEAVES).where(LOG_LEAVES.c.index == last(LOG_LEAVES, "index")),
         "rolled back 被回退: log_leaves",
@@ -135,16 +136,16 @@ CHANGES = {
     "a lineage": (sa.update(PROVENANCE).values(body=b'{"bundle":"0"}'), "edited 被修改: lineages"),
     "a lineage, deleted": (sa.delete(PROVENANCE), "deleted 被删除: lineages"),
     "a checkpoint": (
-        sa.update(LOG_CHECKPOINTS).where(LOG_CHECKPOINTS.c.size == 3).values(root=b"0" * 32),
-        "edited 被修改: log_checkpoints 3",
+        sa.update(LOG_CHECKPOINTS).where(LOG_CHECKPOINTS.c.size == 8).values(root=b"0" * 32),
+        "edited 被修改: log_checkpoints 8",
     ),
     "a checkpoint, deleted": (
-        sa.delete(LOG_CHECKPOINTS).where(LOG_CHECKPOINTS.c.size == 3),
-        "deleted 被删除: log_checkpoints 3",
+        sa.delete(LOG_CHECKPOINTS).where(LOG_CHECKPOINTS.c.size == 8),
+        "deleted 被删除: log_checkpoints 8",
     ),
     "a note": (
-        sa.update(LOG_CHECKPOINTS).where(LOG_CHECKPOINTS.c.size == 3).values(note="yuheng.local/log\n3\nAA==\n\n"),
-        "not signed 签名不符: log_checkpoints 3",
+        sa.update(LOG_CHECKPOINTS).where(LOG_CHECKPOINTS.c.size == 8).values(note="yuheng.local/log\n8\nAA==\n\n"),
+        "not signed 签名不符: log_checkpoints 8",
     ),
 }
 
@@ -179,7 +180,7 @@ def test_added_rows_are_reported(filled, tmp_path):
     with altered_copy(filled, tmp_path) as connection:
         row = dict(connection.execute(sa.select(DECISIONS).where(IS_THIRD)).mappings().one())
         connection.execute(sa.insert(DECISIONS).values(row | {"id": "f" * 32, "idempotency_key": None}))
-        charge = dict(connection.execute(sa.select(METER).where(METER.c.leaf == 3)).mappings().one())
+        charge = dict(connection.execute(sa.select(METER).where(METER.c.leaf == 7)).mappings().one())
         connection.execute(sa.insert(METER).values(charge | {"decision": "f" * 32}))
     lines = audit(filled, tmp_path / "store.db")
     assert f"added 被添加: decisions {'f' * 32}: no log entry records it" in lines
@@ -188,7 +189,7 @@ def test_added_rows_are_reported(filled, tmp_path):
 
 def test_two_swapped_decisions_are_reported(filled, tmp_path):
     with altered_copy(filled, tmp_path) as connection:
-        for old, new in ((2, 99), (3, 2), (99, 3)):
+        for old, new in ((6, 99), (7, 6), (99, 7)):
             connection.execute(sa.update(DECISIONS).where(DECISIONS.c.leaf == old).values(leaf=new))
     assert sum(line.startswith("reordered") for line in audit(filled, tmp_path / "store.db")) == 2
 
@@ -201,17 +202,17 @@ def test_an_entry_forged_with_its_row_contradicts_a_signed_checkpoint(filled, tm
             sa.update(LOG_LEAVES).where(IS_THIRD_LEAF).values(body=body, hash=leaf_hash(body), tenant="other")
         )
         connection.execute(sa.update(DECISIONS).where(IS_THIRD).values(tenant="other"))
-        connection.execute(sa.update(METER).where(METER.c.leaf == 3).values(tenant="other"))
-    assert any("log_leaves, leaves 3 to 3" in line for line in audit(filled, tmp_path / "store.db"))
+        connection.execute(sa.update(METER).where(METER.c.leaf == 7).values(tenant="other"))
+    assert any("log_leaves, leaves 7 to 7" in line for line in audit(filled, tmp_path / "store.db"))
 
 
 def test_a_log_rewritten_with_the_key_contradicts_the_checkpoint_file(filled, tmp_path):
-    """An insider with the key and the store, but not the file, rewrites the log from leaf 5."""
+    """An insider with the key and the store, but not the file, rewrites the log from leaf 9."""
     with altered_copy(filled, tmp_path) as connection:
         for table in (DECISIONS, METER, BATCH_CHUNKS, SLIDE_REPORTS):
-            connection.execute(sa.delete(table).where(table.c.leaf >= 5))
-        connection.execute(sa.delete(LOG_LEAVES).where(LOG_LEAVES.c.index >= 5))
-        connection.execute(sa.delete(LOG_CHECKPOINTS).where(LOG_CHECKPOINTS.c.size > 5))
+            connection.execute(sa.delete(table).where(table.c.leaf >= 9))
+        connection.execute(sa.delete(LOG_LEAVES).where(LOG_LEAVES.c.index >= 9))
+        connection.execute(sa.delete(LOG_CHECKPOINTS).where(LOG_CHECKPOINTS.c.size > 9))
         connection.execute(sa.delete(SLIDES))
         append(connection, [make_entry("test", utc_now(), "local", str(i)) for i in range(30)])
         engine = connection.engine
@@ -317,15 +318,15 @@ COPIES_AND_TYPES = {
     "a batch's bundle": (sa.update(BATCHES).values(bundle="0" * 64), "edited 被修改: batches"),
     "a slide's tenant": (sa.update(SLIDES).values(tenant="other"), "edited 被修改: slides"),
     "a slide's triage": (sa.update(SLIDES).values(triage="negative", audit=False), "edited 被修改: slides"),
-    "an answer, as text": ("UPDATE decisions SET answer = 'x' WHERE leaf = 3", "edited 被修改: decisions"),
-    "a salt, as text": ("UPDATE decisions SET salt = 'x' WHERE leaf = 3", "edited 被修改: decisions"),
-    "a leaf, as text": ("UPDATE log_leaves SET body = 'x' WHERE \"index\" = 3", "edited 被修改: log_leaves 3"),
-    "a hash, as text": ("UPDATE log_leaves SET hash = 'x' WHERE \"index\" = 3", "edited 被修改: log_leaves 3"),
+    "an answer, as text": ("UPDATE decisions SET answer = 'x' WHERE leaf = 7", "edited 被修改: decisions"),
+    "a salt, as text": ("UPDATE decisions SET salt = 'x' WHERE leaf = 7", "edited 被修改: decisions"),
+    "a leaf, as text": ("UPDATE log_leaves SET body = 'x' WHERE \"index\" = 7", "edited 被修改: log_leaves 7"),
+    "a hash, as text": ("UPDATE log_leaves SET hash = 'x' WHERE \"index\" = 7", "edited 被修改: log_leaves 7"),
     "a chunk, as text": ("UPDATE batch_chunks SET content = 'x'", "edited 被修改: batch_chunks"),
     "a lineage, as text": ("UPDATE lineages SET body = 'x'", "edited 被修改: lineages"),
     "a report that is no JSON": ("UPDATE slide_reports SET body = '{'", "edited 被修改: slide_reports"),
     "a reading that is no JSON": ("UPDATE slides SET reading = '{'", "edited 被修改: slides"),
-    "a price that is text": ("UPDATE meter SET fen = 'x' WHERE leaf = 3", "edited 被修改: meter"),
+    "a price that is text": ("UPDATE meter SET fen = 'x' WHERE leaf = 7", "edited 被修改: meter"),
 }
 
 
