@@ -20,7 +20,6 @@ from serving.core.audit import entries, log
 from serving.core.audit.authenticator import authenticator_of
 from serving.core.audit.verify import leaf_hash
 from serving.core.db.engine import write_transaction
-from serving.core.db.errors import StoreUnavailableError
 from serving.core.db.schema import LOG_LEAVES, PROMOTIONS
 from serving.core.identifiers import new_id, utc_now
 from serving.registry.loader import Loadable
@@ -37,13 +36,10 @@ class DeploymentGuard:
         self.engine, self.settings = engine, settings
 
     def authorise(self, deployed: Loadable) -> None:
-        """Raises BundleError where the version may not serve."""
-        try:
-            with write_transaction(self.engine()) as connection:
-                log.acquire_append_lock(connection)
-                self._authorise(connection, deployed.card, deployed.digest)
-        except StoreUnavailableError as error:
-            raise BundleError(f"its promotion cannot be looked up or recorded now: {error}") from error
+        """Raises BundleError where it may not serve, StoreUnavailableError where that cannot be looked up."""
+        with write_transaction(self.engine()) as connection:
+            log.acquire_append_lock(connection)
+            self._authorise(connection, deployed.card, deployed.digest)
 
     def _authorise(self, connection: sa.Connection, card: BaseCard, digest: str) -> None:
         record = newest_record(connection, card.model)

@@ -18,6 +18,7 @@ from typing import Generic, Protocol, TypeVar
 from models.bundle import BundleError, VerifiedBundle, read_alias, unverified_product, verify_bundle
 from models.card import BaseCard
 from serving.core.alarms import describe_alarm_zh
+from serving.core.db.errors import StoreUnavailableError
 
 log = logging.getLogger("yuheng.registry")
 
@@ -59,7 +60,8 @@ class ModelLoader(Generic[ModelT]):
 
     `deployed`: model -> its deployed bundle; replaced as a whole, so that a reader sees either the old or the new one.
     `failures`: model -> why its champion is not deployed. `on_swap(previous, current)` is called at each deployment.
-    `authorise(deployed)` is called before; it raises BundleError for a version that may not serve.
+    `authorise(deployed)` is called before; it raises BundleError for a version that may not serve,
+    and StoreUnavailableError where that cannot be looked up.
 
     deploy: turns a verified bundle into what is deployed, or None for one that is not served; raises BundleError.
     accepts: whether bundles of a product are looked at.
@@ -154,6 +156,10 @@ class ModelLoader(Generic[ModelT]):
             if deployed is not None:
                 self.authorise(deployed)
             return deployed
+        except StoreUnavailableError as error:  # it is tried again at the next poll
+            self._attempts.pop(model, None)
+            why = f"its promotion cannot be looked up or recorded now: {error}"
+            return LoadFailure(version, why, time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()))
         except Exception as error:  # whatever is wrong with a bundle must not stop the deployed one
             if not isinstance(error, BundleError):
                 log.exception("model %s: bundle %s failed to load", model, version)

@@ -149,7 +149,10 @@ def test_a_store_that_cannot_be_opened_is_reported_and_tried_again(bundles, made
         assert (await client.get("/healthz/ready")).json()["status"] == "not_ready"
         assert (await client.post(URL, json={"indicators": applicant})).json()["type"] == "/problems/store_failed"
         folder.unlink()
-        assert (await client.get("/healthz/ready")).json()["status"] == "ready"
+        for _ in range(200):  # the models follow at the next poll, once their promotions can be looked up
+            if (await client.get("/healthz/ready")).json()["status"] == "ready":
+                break
+            await asyncio.sleep(0.05)
         assert (await client.post(URL, json={"indicators": applicant})).status_code == 200
 
     run_inside(settings, story)
