@@ -78,7 +78,13 @@ def erase(
         raise typer.BadParameter("give either --subject with --product or --slide")
     if not yes:
         typer.confirm(f"Erase {subject or slide}? It cannot be undone. 删除后无法恢复，确认？", abort=True)
-    refused = erasure.NothingToEraseError, erasure.SlideInProgressError, SlideNotFoundError, OSError
+    refused = (
+        erasure.NothingToEraseError,
+        erasure.ErasureNotProvenError,
+        erasure.SlideInProgressError,
+        SlideNotFoundError,
+        OSError,
+    )
     with configured_store(*refused) as (engine, settings):
         if subject:
             result = erasure.erase(engine, settings, product, subject, account())

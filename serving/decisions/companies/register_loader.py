@@ -120,6 +120,9 @@ def _prepare_chunks(
         pseudonyms = {company: vault.pseudonym(PRODUCT, company) for company in companies["company_id"]}
         with context.engine.begin() as connection:  # a key alone discloses nothing about a company
             subject_keys = ensure_keys(connection, vault, pseudonyms.values())
+        pseudonyms = {company: name for company, name in pseudonyms.items() if name in subject_keys}  # not the erased
+        is_stored = pl.col("company_id").is_in(list(pseudonyms))
+        companies, month_rows = companies.filter(is_stored), month_rows.filter(is_stored)
         stored = months_of(reader, list(pseudonyms.values()))
         earlier = {
             company: decode_months(vault.open(subject_keys[name], stored[name], name))

@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import mmap
 import shutil
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import orjson
@@ -37,6 +39,7 @@ from serving.governance.lineage import trace
 from serving.pathology.slides.states import UNFINISHED, SlideNotFoundError
 from serving.pathology.slides.store import add_event
 from serving.privacy.subjects import vault
+from serving.privacy.subjects.erasure_list import add_to_erasure_list, erased_among
 from serving.settings import SLIDE_PRODUCT as PATHOLOGY
 from serving.settings import Settings
 
@@ -96,57 +99,79 @@ class NothingToEraseError(LookupError):
     """Nothing is stored about the subject, and nothing ever was."""
 
 
+class ErasureNotProvenError(Exception):
+    """The subject is deleted, but its key may still be read from the disk, so nothing certifies the erasure yet."""
+
+    def __init__(self, reason: str):
+        super().__init__(f"{reason}. The subject is deleted and cannot be loaded again; erase it again to certify it.")
+
+
 class SlideInProgressError(Exception):
     """The slide is being processed; it must finish or be cancelled before it can be erased."""
 
 
 def erase(engine: sa.Engine, settings: Settings, product: str, subject: str, by: str) -> dict[str, Any]:
-    """Erase a subject in one transaction and return the signed certificate.
+    """Erase a subject and return the signed certificate, once it was shown that the key is gone from the disk.
 
     subject: the id that its owner uses. by: who erases it. Raises NothingToEraseError, StoreUnavailableError,
-    VaultKeyError and KeyFileError.
+    VaultKeyError, KeyFileError, and ErasureNotProvenError where the subject is deleted but nothing certifies it yet;
+    erasing it again then continues.
     """
+    subject_vault = vault.open_vault(settings)
+    keys.load_key_pair(settings.paths.log_key)  # nothing is deleted that could not be certified
     with write_transaction(engine) as connection:
         _enable_secure_delete(connection)
         log.acquire_append_lock(connection)  # no decision about the subject is recorded until this ends
         pseudonym = trace.pseudonym_of(connection, settings, product, subject)
-        about_subject = lookup.decisions_about(product, pseudonym)
-        decisions = _retained_decisions(connection, about_subject)
-        grants = _count(connection, GRANTS, GRANTS.c.subject == pseudonym)
-        rows = lookup.batch_rows_about(product, pseudonym).subquery()
-        in_batches = _count(connection, rows, sa.true())
-        ids = sa.union_all(sa.select(DECISIONS.c.id).where(about_subject), sa.select(rows.c.id))
-        outcomes, overrides, referrals = (
-            _count(connection, table, table.c.about.in_(ids)) for table in (OUTCOMES, OVERRIDES, REFERRALS)
-        )
-        data_sets = trace.data_sets_containing(connection, pseudonym)
-        in_register = _count(connection, COMPANIES, COMPANIES.c.pseudonym == pseudonym) > 0
-        shredded = vault.shred(connection, vault.open_vault(settings), product, subject)
         earlier = _find_earlier_erasure(connection, product, pseudonym)
+        about_subject = lookup.decisions_about(product, pseudonym)
+        wrapped_keys = [key for _, key in vault.wrapped_keys(connection, [pseudonym])]
+        in_register = _count(connection, COMPANIES, COMPANIES.c.pseudonym == pseudonym) > 0
+        is_listed = bool(erased_among(connection, subject_vault.erasure_list, [pseudonym]))
+        shredded = vault.shred(connection, subject_vault, product, subject)
         if earlier is not None and not shredded:
             return _certificate_document(settings, earlier)
-        if not (shredded or decisions or in_batches or data_sets):
+        is_known = _retained_decisions(connection, about_subject) or trace.data_sets_containing(connection, pseudonym)
+        in_batches = _count(connection, lookup.batch_rows_about(product, pseudonym).subquery(), sa.true())
+        if not (shredded or is_listed or is_known or in_batches):
             raise NothingToEraseError(
                 f"Nothing is stored about {subject!r} for {product}. Check the id and the product."
             )
         _delete_salts(connection, about_subject)
-        retained = (
-            (RETAINED_DECISIONS, len(decisions) + in_batches),
-            (RETAINED_DATA, len(data_sets)),
-            (RETAINED_GRANTS, grants),
-            (RETAINED_OUTCOMES, outcomes),
-            (RETAINED_OVERRIDES, overrides),
-            (RETAINED_REFERRALS, referrals),
-        )
+        if subject_vault.erasure_list is not None:  # before the commit: what is deleted is never loaded again
+            add_to_erasure_list(subject_vault.erasure_list, [pseudonym])
+    proof = prove_deletion(engine, wrapped_keys)
+    with write_transaction(engine) as connection:
+        log.acquire_append_lock(connection)
+        decisions = _retained_decisions(connection, about_subject)
         details = {
             "what": "subject",
-            "key_shredded": shredded,
-            "kept": [entry | {"count": count} for entry, count in retained if count]
+            "key_shredded": shredded or is_listed,
+            "proof": proof,
+            "kept": _retained(connection, product, pseudonym, len(decisions))
             + ([RETAINED_NETWORKS] if in_register else []),
         }
         row = _certify(connection, settings, product, pseudonym, details, by, decisions)
-    _vacuum(engine)
     return _certificate_document(settings, row)
+
+
+def _retained(connection: sa.Connection, product: str, pseudonym: str, decisions: int) -> list[dict[str, Any]]:
+    """What is kept after the erasure of a subject, with its counts. `decisions`: single ones."""
+    rows = lookup.batch_rows_about(product, pseudonym).subquery()
+    about_subject = lookup.decisions_about(product, pseudonym)
+    ids = sa.union_all(sa.select(DECISIONS.c.id).where(about_subject), sa.select(rows.c.id))
+    outcomes, overrides, referrals = (
+        _count(connection, table, table.c.about.in_(ids)) for table in (OUTCOMES, OVERRIDES, REFERRALS)
+    )
+    counts = (
+        (RETAINED_DECISIONS, decisions + _count(connection, rows, sa.true())),
+        (RETAINED_DATA, len(trace.data_sets_containing(connection, pseudonym))),
+        (RETAINED_GRANTS, _count(connection, GRANTS, GRANTS.c.subject == pseudonym)),
+        (RETAINED_OUTCOMES, outcomes),
+        (RETAINED_OVERRIDES, overrides),
+        (RETAINED_REFERRALS, referrals),
+    )
+    return [entry | {"count": count} for entry, count in counts if count]
 
 
 def erase_slide(engine: sa.Engine, settings: Settings, slide_id: str, by: str) -> dict[str, Any]:
@@ -308,13 +333,34 @@ def _enable_secure_delete(connection: sa.Connection) -> None:
         connection.exec_driver_sql("PRAGMA secure_delete = ON").close()
 
 
-def _vacuum(engine: sa.Engine) -> None:
-    """Remove deleted content from the write-ahead log (SQLite) or the dead rows (PostgreSQL) too."""
+def prove_deletion(engine: sa.Engine, deleted: list[bytes]) -> dict[str, Any]:
+    """Remove deleted content from the files of the database, and show that none of it can be read back.
+
+    deleted: values that the store must not hold any more. Returns what was shown, for the certificate. Raises
+    ErasureNotProvenError.
+    """
     try:
         with engine.execution_options(reading=True, isolation_level="AUTOCOMMIT").connect() as connection:
             if engine.dialect.name == "sqlite":
-                connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)").close()
+                [busy, *_] = connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)").one()
+                if busy:
+                    raise ErasureNotProvenError(
+                        "another process has been reading the store for longer than store.lock_timeout_seconds, so its "
+                        "write-ahead log still holds what was deleted"
+                    )
             else:
                 connection.exec_driver_sql("VACUUM")
     except sa.exc.SQLAlchemyError as error:
         raise to_store_error(error) from error
+    if engine.dialect.name != "sqlite":
+        return {"store": "postgresql", "vacuumed": True}
+    store = Path(str(engine.url.database))
+    for file in (store, store.with_name(f"{store.name}-wal")):
+        if file.exists() and file.stat().st_size and any(_is_in_file(file, value) for value in deleted):
+            raise ErasureNotProvenError(f"{file} still holds the subject's key")
+    return {"store": "sqlite", "log_truncated": True, "keys_searched_for": len(deleted)}
+
+
+def _is_in_file(file: Path, value: bytes) -> bool:
+    with file.open("rb") as content, mmap.mmap(content.fileno(), 0, access=mmap.ACCESS_READ) as view:
+        return view.find(value) >= 0

@@ -92,17 +92,20 @@ def _associated_data(pseudonym: str, group: str, true_at: str, loaded: str, sour
 
 def insert(
     connection: sa.Connection, vault: Vault, rows: Sequence[tuple[str, str, GroupValues]], source: IndicatorSource
-) -> None:
-    """Insert rows (subject's id, day that they describe, groups), with a key for each new subject."""
+) -> int:
+    """Insert rows (subject's id, day that they describe, groups), with a key for each new subject, except those of
+    erased subjects. Returns the number of subjects."""
     pseudonymised = [(vault.pseudonym(source.product, subject), true_at, groups) for subject, true_at, groups in rows]
     subject_keys = ensure_keys(connection, vault, dict.fromkeys(name for name, _, _ in pseudonymised))
     encrypted_rows = [
         row
         for name, true_at, groups in pseudonymised
+        if name in subject_keys
         for row in encrypt_rows(vault, subject_keys[name], name, true_at, groups, source)
     ]
     if encrypted_rows:
         connection.execute(sa.insert(INDICATORS), encrypted_rows)
+    return len(subject_keys)
 
 
 @dataclass(frozen=True, slots=True)

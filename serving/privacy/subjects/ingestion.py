@@ -5,6 +5,7 @@ python -m serving load-subjects applicants.csv --table county
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,6 +22,8 @@ from serving.core.db.engine import open_store, to_store_error
 from serving.core.identifiers import utc_now
 from serving.privacy.subjects.indicators import GroupValues, IndicatorSource, columns_by_group, insert, parse_day
 from serving.privacy.subjects.vault import Vault, bind_store
+
+log = logging.getLogger("yuheng.vault")
 
 ROWS_PER_STATEMENT = 1_000
 
@@ -75,13 +78,17 @@ def _store_frame(
     try:
         with engine.begin() as connection:
             bind_store(connection, vault)
-            for offset in range(0, len(rows), ROWS_PER_STATEMENT):
+            count = sum(
                 insert(connection, vault, rows[offset : offset + ROWS_PER_STATEMENT], source)
+                for offset in range(0, len(rows), ROWS_PER_STATEMENT)
+            )
     except sa.exc.SQLAlchemyError as error:
         raise to_store_error(error) from error
     finally:
         engine.dispose()
-    return frame.height
+    if erased := frame.height - count:
+        log.warning("%s: %d subjects were erased and are left out", file.name, erased)
+    return count
 
 
 def import_indicators(

@@ -27,6 +27,7 @@ from serving.core.db.schema import COMPANIES, INDICATORS, SUBJECT_KEYS, VAULT
 from serving.core.identifiers import utc_now
 from serving.core.security.errors import KeyFileError
 from serving.core.security.keys import load_secret
+from serving.privacy.subjects.erasure_list import apply_erasure_list, erased_among
 from serving.privacy.subjects.errors import TamperedError, VaultKeyError
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 
 Profile = Literal["aes", "sm"]
 KEY_LABEL = "YUHENG VAULT KEY"
+ERASURE_LIST_SUFFIX = ".erased"  # of the erasure list, beside the key file
 NONCE_BYTES, TAG_BYTES = 12, 16  # of AES-GCM and SM4-GCM
 
 
@@ -78,9 +80,10 @@ CIPHER_SUITES: dict[str, CipherSuite] = {
 
 class Vault:
     """Pseudonyms, digests and encryption. `secret`: the 32 bytes of the key file, from which a key is derived for each
-    purpose."""
+    purpose. `erasure_list`: the file of erased subjects; None for a vault without one."""
 
-    def __init__(self, secret: bytes, profile: Profile = "aes"):
+    def __init__(self, secret: bytes, profile: Profile = "aes", erasure_list: Path | None = None):
+        self.erasure_list = erasure_list
         self.profile, self._suite = profile, CIPHER_SUITES[profile]
         self._pseudonym_key, self._wrapping_key, check_key, self._digest_key, self._slide_key = (
             self._suite.mac(secret, f"yuheng {purpose}".encode())
@@ -135,7 +138,7 @@ class Vault:
 def load_vault(path: Path, profile: Profile = "aes") -> Vault:
     """The vault of a key file, which is created where there is none. Raises VaultKeyError."""
     try:
-        return Vault(load_secret(path, KEY_LABEL), profile)
+        return Vault(load_secret(path, KEY_LABEL), profile, path.with_suffix(ERASURE_LIST_SUFFIX))
     except KeyFileError as error:
         raise VaultKeyError(f"{error}. Restore the vault's key file.") from error
 
@@ -146,7 +149,10 @@ def open_vault(settings: Settings) -> Vault:
 
 
 def bind_store(connection: sa.Connection, vault: Vault) -> None:
-    """Tie an empty store to this key file and profile; later, check them. Raises VaultKeyError for any other."""
+    """Tie an empty store to this key file and profile; later, check them and apply the erasure list.
+
+    Raises VaultKeyError for any other key file, and where the erasure list cannot be read.
+    """
     row = connection.execute(sa.select(VAULT.c.profile, VAULT.c.key_check)).first()
     if row is None:
         connection.execute(
@@ -159,11 +165,19 @@ def bind_store(connection: sa.Connection, vault: Vault) -> None:
             f"The store is encrypted with the vault key {row[1][:8]} and the profile {row[0]!r}; the settings name "
             f"{vault.key_check[:8]} and {vault.profile!r}. Configure {remedy}; without it no indicator can be read."
         )
+    if vault.erasure_list is not None:
+        try:
+            apply_erasure_list(connection, vault.erasure_list)
+        except KeyFileError as error:
+            raise VaultKeyError(str(error)) from error
 
 
 def ensure_keys(connection: sa.Connection, vault: Vault, pseudonyms: Iterable[str]) -> dict[str, bytes]:
-    """Pseudonym -> key, created where there is none. Raises TamperedError."""
+    """Pseudonym -> key, created where there is none. An erased subject has none, and gets none again. Raises
+    TamperedError."""
     requested = list(pseudonyms)
+    erased = erased_among(connection, vault.erasure_list, requested)
+    requested = [pseudonym for pseudonym in requested if pseudonym not in erased]
     existing = existing_keys(connection, vault, requested)
     created = {pseudonym: vault.new_key(pseudonym) for pseudonym in requested if pseudonym not in existing}
     if created:
