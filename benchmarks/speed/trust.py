@@ -18,6 +18,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -69,7 +70,8 @@ async def _measure_in_turns(folder: Path, body: bytes, turns: int) -> dict[int, 
     for service in services:
         service.stop()
         assert service._background_tasks is not None
-        await asyncio.wait([service._background_tasks])
+        with suppress(asyncio.CancelledError):
+            await service._background_tasks
     return times_by_callers
 
 
