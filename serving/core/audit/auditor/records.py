@@ -108,6 +108,9 @@ class RecordChecks(Comparison):
     def finish(self) -> None:
         """Report rows, revocations and uses of grants that no entry records."""
         self._finish_exports()
+        for digest in self.connection.execute(sa.select(PROVENANCE.c.sha256)).scalars():
+            if digest not in self._checked_provenance:
+                self.report_added(f"lineages {digest}")
         leaves, is_revoked = LOG_LEAVES.c, GRANTS.c.revoked_at.is_not(None)
         tables = [(table.name, kind, table, sa.true()) for kind, table in ROW_TABLES.items()]
         for label, kind, table, condition in [*tables, ("revocations", "revocation", GRANTS, is_revoked)]:
