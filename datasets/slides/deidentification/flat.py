@@ -11,6 +11,8 @@ from datasets.slides.deidentification.codestream import clean_jpeg
 from datasets.slides.deidentification.container import Text, TileRange, copy_name
 from datasets.slides.deidentification.icc import clean_icc_profile
 from datasets.slides.errors import slide_issue
+from datasets.slides.formats.exif import build_exif
+from datasets.slides.formats.flat import EXIF_NAME
 from datasets.slides.limits import SlideLimits
 
 BLOCK_BYTES = 1 << 20
@@ -33,13 +35,13 @@ Read = Callable[[int, int], bytes]  # start, size -> bytes, fewer at the end
 def clean_png(checked: CheckedSlide, folder: Path, limits: SlideLimits, key: bytes) -> Path:
     copy = folder / copy_name(checked.path.with_suffix(".png"))
     with open_source(checked.path) as source, copy.open("wb") as file:
-        for block in _clean_png(source.read_up_to, source.size):
+        for block in _clean_png(source.read_up_to, source.size, checked.mpp):
             file.write(block)
     return copy
 
 
 def clean_png_stream(content: bytes) -> bytes:
-    """The same for a PNG in memory, such as a tile."""
+    """The same for a PNG in memory, such as a tile, without a scale."""
     return b"".join(_clean_png(read_from(content), len(content)))
 
 
@@ -53,7 +55,7 @@ def clean_jpeg_file(checked: CheckedSlide, folder: Path, limits: SlideLimits, ke
     with open_source(checked.path) as source, copy.open("wb") as file:
         profile = clean_icc_profile(_jpeg_profile(source))
         blocks = clean_jpeg(source.read_up_to, source.size)
-        file.write(b"\xff\xd8" + _profile_segments(profile or b""))
+        file.write(b"\xff\xd8" + _scale_segment(checked.mpp) + _profile_segments(profile or b""))
         file.write(next(blocks)[2:])
         for block in blocks:
             file.write(block)
@@ -65,7 +67,11 @@ def iter_png_texts(checked: CheckedSlide, limits: SlideLimits) -> Iterator[Text]
         end = 8
         for name, offset, length in _png_chunks(source.read_up_to, source.size):
             end = offset + length
-            if name not in PNG_CHUNKS and not (name == b"iCCP" and _is_clean_profile(source, offset, length)):
+            is_scale = checked.mpp is not None and source.read_up_to(offset, length) == _png_chunk(
+                b"eXIf", build_exif(checked.mpp)
+            )
+            is_retained = name in PNG_CHUNKS or is_scale
+            if not is_retained and not (name == b"iCCP" and _is_clean_profile(source, offset, length)):
                 yield from _png_texts(source, name, offset + 8, length - 12)
         yield "after the end", source.read_up_to(end, MAX_TEXT)
 
@@ -77,7 +83,9 @@ def iter_jpeg_texts(checked: CheckedSlide, limits: SlideLimits) -> Iterator[Text
             first_scan = offset
             head = source.read_up_to(offset, 12)
             if marker in JPEG_TEXTS and not (marker == ICC_SEGMENT and head == ICC_NAME):
-                yield f"segment {marker:02x}", source.read_up_to(offset, length)
+                value = source.read_up_to(offset, length)
+                if value != _scale_segment(checked.mpp)[4:]:
+                    yield f"segment {marker:02x}", value
         yield from _profile_texts(_jpeg_profile(source))
         yield from _texts_after_jpeg(source, first_scan)
 
@@ -93,7 +101,7 @@ def jpeg_tile_ranges(checked: CheckedSlide, limits: SlideLimits) -> Iterator[Til
     yield checked.path, 0, checked.path.stat().st_size
 
 
-def _clean_png(read: Read, size: int) -> Iterator[bytes]:
+def _clean_png(read: Read, size: int, mpp: tuple[float, float] | None = None) -> Iterator[bytes]:
     yield PNG_SIGNATURE
     inflater = zlib.decompressobj()
     for name, offset, length in _png_chunks(read, size):
@@ -104,6 +112,8 @@ def _clean_png(read: Read, size: int) -> Iterator[bytes]:
         for start in range(offset, offset + length, BLOCK_BYTES):
             block = read(start, min(BLOCK_BYTES, offset + length - start))
             yield block
+        if name == b"IHDR" and mpp is not None:
+            yield _png_chunk(b"eXIf", build_exif(mpp))
         if name == b"IDAT":
             _check_deflated(inflater, read, offset + 8, length - 12)
 
@@ -139,8 +149,17 @@ def _profile_chunk(value: bytes) -> bytes:
     profile = clean_icc_profile(_inflate(value.partition(b"\0")[2][1:]))
     if profile is None:
         return b""
-    content = b"iCCP" + b"colour profile\0\0" + zlib.compress(profile)
-    return (len(content) - 4).to_bytes(4) + content + zlib.crc32(content).to_bytes(4)
+    return _png_chunk(b"iCCP", b"colour profile\0\0" + zlib.compress(profile))
+
+
+def _png_chunk(name: bytes, value: bytes) -> bytes:
+    return len(value).to_bytes(4) + name + value + zlib.crc32(name + value).to_bytes(4)
+
+
+def _scale_segment(mpp: tuple[float, float] | None) -> bytes:
+    """An EXIF segment that states the one scale of the original, wherever that stated it."""
+    value = b"" if mpp is None else EXIF_NAME + build_exif(mpp)
+    return b"\xff\xe1" + (len(value) + 2).to_bytes(2) + value if value else b""
 
 
 def _profile_texts(profile: bytes) -> Iterator[Text]:

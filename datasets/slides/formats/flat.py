@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from datasets.slides.byte_source import ByteSource, CheckAbortedError, CheckedSlide
 from datasets.slides.errors import slide_issue
+from datasets.slides.formats.exif import exif_scales
 from datasets.slides.limits import SlideLimits
 from datasets.slides.scale import (
     MICRONS_PER_CENTIMETRE,
@@ -18,6 +19,7 @@ from datasets.slides.scale import (
 PNG_SIGNATURE, JPEG_SIGNATURE = b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff"
 FRAME_MARKERS = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}  # JPEG markers that state a size
 BLOCK_BYTES = 1 << 20
+EXIF_NAME, MAX_EXIF_BYTES = b"Exif\0\0", 1 << 20
 MICRONS_PER_METRE = 1e6
 PNG_TEXT_CHUNKS = {b"tEXt", b"zTXt", b"iTXt", b"eXIf", b"tIME"}
 # JFIF, colour profile, Adobe's colour transform; other APP segments and comments are texts
@@ -38,7 +40,9 @@ def check_png(source: ByteSource, limits: SlideLimits) -> CheckedSlide | None:
         length, chunk_type = int.from_bytes(chunk_head[:4]), chunk_head[4:]
         data_bytes += length if chunk_type == b"IDAT" else 0
         if chunk_type == b"pHYs" and length == 9:
-            scales = _png_scale(source.read(offset + 8, 9, "a PNG block"), limits)
+            scales += _png_scale(source.read(offset + 8, 9, "a PNG block"), limits)
+        elif chunk_type == b"eXIf" and length <= MAX_EXIF_BYTES:
+            scales += exif_scales(source.read(offset + 8, length, "a PNG block"), limits)
         offset, chunk_count = offset + 12 + length, chunk_count + 1
         if chunk_count > limits.elements:
             raise CheckAbortedError(
@@ -70,7 +74,10 @@ def check_jpeg(source: ByteSource, limits: SlideLimits) -> CheckedSlide | None:
                 slide_issue("malformed", what="the JPEG's size", actual="missing", expected="a frame header")
             )
         if marker == 0xE0 and length >= 14:
-            scales = _jfif_scale(source.read(offset + 4, 12, "a JPEG segment"), limits)
+            scales += _jfif_scale(source.read(offset + 4, 12, "a JPEG segment"), limits)
+        elif marker == 0xE1 and length > 8:
+            segment = source.read(offset + 4, length - 2, "a JPEG segment")
+            scales += exif_scales(segment[6:], limits) if segment.startswith(EXIF_NAME) else []
         offset += 1 if marker == 0xFF else 2 + max(length, 2)
     frame = source.read(offset - length + 2, 5, "the JPEG's frame header")  # bits, height, width
     height, width = int.from_bytes(frame[1:3]), int.from_bytes(frame[3:5])

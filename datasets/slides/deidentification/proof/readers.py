@@ -26,6 +26,9 @@ PILLOW_NUMBERS = {
     *("jfif", "jfif_version", "jfif_unit", "jfif_density", "adobe", "adobe_transform", "progressive", "progression"),
     *("compression", "resolution"),
 }
+RETAINED_SEGMENTS = ("APP0", "APP2", "APP14")  # JFIF, colour profile, Adobe's colour transform
+# EXIF of the two resolutions and their unit; one of this length has nothing else
+RESOLUTION_EXIF, RESOLUTION_EXIF_BYTES = {282, 283, 296}, 66
 
 
 # of DICOM: bytes of the file's version, colour profile, offsets of frames, pixels
@@ -69,7 +72,7 @@ def inspect_slide(checked: CheckedSlide) -> list[Inspection]:
 
 def inspect_files(arguments: dict[str, Any]) -> dict[str, Any]:
     """The same within the sandbox. path: the file to open; files: all files of the slide."""
-    readers = READERS.get(arguments["format"], (read_openslide, read_tifffile))
+    readers = READERS.get(arguments["format"], TIFF_READERS)
     files = [Path(file) for file in arguments["files"]]
     inspections = (read(Path(arguments["path"]), files) for read in readers)
     return {"inspections": [asdict(each) for each in inspections if each is not None]}
@@ -131,8 +134,8 @@ def read_pydicom(path: Path, files: list[Path]) -> Inspection:
     return inspection
 
 
-def read_dicom_by_openslide(path: Path, files: list[Path]) -> Inspection | None:
-    """None for codecs and colours that OpenSlide does not read; pydicom shows these."""
+def read_openslide_or_none(path: Path, files: list[Path]) -> Inspection | None:
+    """None for codecs and colours that OpenSlide does not read; pydicom or tifffile shows these."""
     import openslide
 
     try:
@@ -164,12 +167,16 @@ def read_pillow(path: Path, files: list[Path]) -> Inspection:
 
     inspection = Inspection("Pillow", PIL.__version__)
     with Image.open(path) as image:
+        numbers = image.info.get("exif", b"").removeprefix(b"Exif\0\0")
+        if len(numbers) != RESOLUTION_EXIF_BYTES or set(image.getexif()) != RESOLUTION_EXIF:
+            numbers = None
         for name, value in image.info.items():
-            if name not in PILLOW_NUMBERS:
+            if name not in PILLOW_NUMBERS and not (name == "exif" and numbers):
                 inspection.add("a text", value)
                 inspection.add("the name of a text", str(name))
         for name, value in getattr(image, "applist", ()):
-            inspection.add(name, b"" if name in ("APP0", "APP2", "APP14") else value)
+            is_retained = name in RETAINED_SEGMENTS or (numbers and value == b"Exif\0\0" + numbers)
+            inspection.add(name, b"" if is_retained else value)
         if image.format != "TIFF":  # whose tags are its EXIF
             for code, value in image.getexif().items():
                 inspection.add(f"EXIF {code}", value)
@@ -190,8 +197,9 @@ def read_kfbslide(path: Path, files: list[Path]) -> Inspection:
     return inspection
 
 
+TIFF_READERS = read_openslide_or_none, read_tifffile
 READERS: dict[str, tuple[Callable[[Path, list[Path]], Inspection | None], ...]] = {
-    "dicom": (read_pydicom, read_dicom_by_openslide),
+    "dicom": (read_pydicom, read_openslide_or_none),
     "mirax": (read_openslide,),
     "png": (read_pillow,),
     "jpeg": (read_pillow,),
