@@ -13,6 +13,13 @@ _REEXPORT = "Export it from the scanner again and send it anew.", "请从扫描�
 _RESEND = "Send the file anew and compare its SHA-256.", "请重新上传，并核对 SHA-256。"
 _INVESTIGATE = "Have its origin looked into; do not open it elsewhere.", "请核查文件来源，勿在其他程序中打开。"
 
+_CONVERT = (
+    "Convert it to a tiled pyramid, such as by: vips tiffsave IN OUT --tile --pyramid --compression jpeg.",
+    "请转换为分块金字塔，例如：vips tiffsave 输入 输出 --tile --pyramid --compression jpeg。",
+)
+_FORMATS = "SVS, NDPI, MRXS, SCN, BIF, Philips or tiled TIFF, DICOM, KFB, or a flat TIFF, PNG or JPEG"
+_FORMATS_ZH = " SVS、NDPI、MRXS、SCN、BIF、飞利浦或分块 TIFF、DICOM、KFB，或普通 TIFF、PNG、JPEG"
+
 # code: what is wrong, with the actual and the expected value, in English and in Chinese, and what to do
 ISSUE_TEMPLATES: dict[str, tuple[str, str, tuple[str, str]]] = {
     "no_file": ("there is no such file", "文件不存在", _RESEND),
@@ -23,11 +30,19 @@ ISSUE_TEMPLATES: dict[str, tuple[str, str, tuple[str, str]]] = {
         _REEXPORT,
     ),
     "unknown_format": (
-        "its content begins with {actual}, which is no known format; expected SVS, NDPI, MRXS, SCN, BIF, Philips or "
-        "tiled TIFF, DICOM, KFB, or a flat TIFF, PNG or JPEG",
-        "内容以 {actual} 开头，不是可读的格式；应为 SVS、NDPI、MRXS、SCN、BIF、飞利浦或分块 TIFF、DICOM、KFB，"
-        "或普通 TIFF、PNG、JPEG",
+        f"its content begins with {{actual}}, which is no known format; expected {_FORMATS}",
+        f"内容以 {{actual}} 开头，不是可读的格式；应为{_FORMATS_ZH}",
         _REEXPORT,
+    ),
+    "other_format": (
+        f"it is {{actual}}, which is not read here; expected {_FORMATS}",
+        f"文件为 {{actual_zh}}，此格式无法读取；应为{_FORMATS_ZH}",
+        ("{advice}", "{advice_zh}"),
+    ),
+    "codec": (
+        "{what} is stored as {actual}, which is not read here; expected {expected}",
+        "{what} 以 {actual} 方式压缩，无法读取；应为 {expected}",
+        _CONVERT,
     ),
     "truncated": (
         "{what} should reach to byte {actual:,}, and the file ends at {end:,}; expected the complete file",
@@ -207,10 +222,7 @@ ISSUE_TEMPLATES: dict[str, tuple[str, str, tuple[str, str]]] = {
         "{what} has {width:,} x {height:,} pixels in strips and no smaller levels; the limit of such images is "
         "{limit:,} pixels",
         "{what} 为 {width:,} x {height:,} 像素，按条带存储且无低倍层级；此类图像上限 {limit:,} 像素",
-        (
-            "Convert it to a tiled pyramid, such as by: vips tiffsave IN OUT --tile --pyramid --compression jpeg.",
-            "请转换为分块金字塔，例如：vips tiffsave 输入 输出 --tile --pyramid --compression jpeg。",
-        ),
+        _CONVERT,
     ),
     "too_coarse": (
         "a pixel is {actual:g} microns; expected {expected:g} or finer",
@@ -259,7 +271,8 @@ class SlideIssue:
 
 def slide_issue(code: str, **values: object) -> SlideIssue:
     en, zh, (action, action_zh) = ISSUE_TEMPLATES[code]
-    return SlideIssue(code, f"{en.format(**values)}. {action}", f"{zh.format(**values)}。{action_zh}")
+    actions = action.format(**values), action_zh.format(**values)
+    return SlideIssue(code, f"{en.format(**values)}. {actions[0]}", f"{zh.format(**values)}。{actions[1]}")
 
 
 def describe_error(error: BaseException, files: Iterable[Path]) -> str:

@@ -15,12 +15,13 @@ from datasets.slides.errors import SlideError, slide_issue
 from datasets.slides.formats import flat, kfb, mrxs, tiff, tiff_check
 from datasets.slides.formats.dicom import series
 from datasets.slides.formats.dicom.instance import is_dicom
+from datasets.slides.formats.unread import HEAD_BYTES, find_unread, unread_issue
 from datasets.slides.limits import SLIDE_LIMITS, SlideLimits
 from datasets.slides.scale import ScaleStatement
 
 Checker = Callable[[ByteSource, SlideLimits], CheckedSlide | None]
 
-# format, test of its first 132 bytes, checker
+# format, test of its first bytes, checker
 FORMATS: tuple[tuple[str, Callable[[bytes], bool], Checker], ...] = (
     ("tiff", tiff.is_tiff, tiff_check.check_tiff),
     ("dicom", is_dicom, series.check_dicom),
@@ -67,7 +68,7 @@ def check_slide(path: str | Path, limits: SlideLimits = SLIDE_LIMITS) -> Checked
 
 
 def _select_checker(source: ByteSource, limits: SlideLimits) -> Checker:
-    head = source.read_up_to(0, 132)
+    head = source.read_up_to(0, HEAD_BYTES)
     if not head:
         raise CheckAbortedError(slide_issue("empty"))
     if source.size > limits.file_bytes:
@@ -77,7 +78,8 @@ def _select_checker(source: ByteSource, limits: SlideLimits) -> Checker:
     for _, matches, checker in FORMATS:
         if matches(head):
             return checker
-    raise CheckAbortedError(slide_issue("unknown_format", actual=head[:8].hex(" ")))
+    unread = find_unread(head)
+    raise CheckAbortedError(unread_issue(unread) if unread else slide_issue("unknown_format", actual=head[:8].hex(" ")))
 
 
 def _add_name_note(checked: CheckedSlide) -> CheckedSlide:

@@ -21,6 +21,7 @@ from datasets.slides.formats.tiff_directories import (
     TiffDirectory,
     read_directories,
 )
+from datasets.slides.formats.unread import VSI, VSI_SUFFIX, unread_issue
 from datasets.slides.limits import SlideLimits
 from datasets.slides.scale import resolve_scale
 
@@ -31,6 +32,20 @@ PHOTOMETRICS = {
     **{YCBCR: "YCbCr", 8: "CIE L*a*b*", 9: "ICC L*a*b*", 10: "ITU L*a*b*", 32803: "a colour filter array"},
     **{32844: "LogL", 32845: "LogLuv", 34892: "linear raw"},
 }
+# Codecs of tiles that are read and copied; the bytes of each are followed to their end.
+UNCOMPRESSED, LZW, JPEG, DEFLATE, OLD_DEFLATE, PACKBITS = 1, 5, 7, 8, 32946, 32773
+JPEG_2000 = (33003, 33004, 33005, 34712)  # Aperio's YCbCr, lossy and RGB; the registered one
+READ_COMPRESSIONS = {UNCOMPRESSED, LZW, JPEG, DEFLATE, OLD_DEFLATE, PACKBITS, *JPEG_2000}
+READ_CODECS = "no compression, JPEG, JPEG 2000, LZW, deflate or PackBits"
+COMPRESSION_NAMES = {
+    **dict.fromkeys((2, 3, 4, 32771), "CCITT fax"),
+    **{6: "old-style JPEG (TIFF compression 6)", 9: "JBIG", 10: "JBIG", 34661: "JBIG", 34715: "JBIG2"},
+    **{32766: "NeXT", 32809: "ThunderScan", 32908: "PIXAR film", 32909: "PIXAR log", 34676: "SGI log"},
+    **{33007: "ALT-JPEG", 34892: "lossy DNG JPEG", 34887: "LERC", 34925: "LZMA", 34926: "Zstandard", 34927: "WebP"},
+    **{34933: "PNG", **dict.fromkeys((22610, 34934, 48124), "JPEG XR")},
+    **{50000: "Zstandard", 50001: "WebP", **dict.fromkeys((50002, 52546), "JPEG XL"), 65000: "Kodak DCR"},
+}
+JP2_START = b"\0\0\0\x0cjP  "
 SAMPLE_FORMATS = {2: "signed integers", 3: "floating point numbers", 5: "complex integers", 6: "complex numbers"}
 
 
@@ -43,6 +58,10 @@ def check_tiff(source: ByteSource, limits: SlideLimits) -> CheckedSlide | None:
     levels = tiff.slide_images(kind, directories)
     for directory in dict.fromkeys((*directories, *levels)):
         check_image(directory, source, limits)
+        if directory in levels:
+            check_compression(directory, source)
+    if source.path.suffix.lower() == VSI_SUFFIX:
+        source.issues[:] = [unread_issue(VSI)]
     slide, is_flat = levels[0], kind == "tiff"
     if is_flat and slide.pixels > limits.flat_pixels:
         width, height = slide.size
@@ -53,6 +72,19 @@ def check_tiff(source: ByteSource, limits: SlideLimits) -> CheckedSlide | None:
     scales = tiff_scale.scale_statements(kind, directories, slide, limits)
     notes = ("other_pages",) if is_flat and len(directories) > 1 else ()
     return CheckedSlide(source.path, kind, sizes, resolve_scale(scales), (source.path,), is_flat, notes, scales)
+
+
+def check_compression(image: TiffDirectory, source: ByteSource) -> None:
+    """Refuse tiles of a codec that is not read, by its name."""
+    compression = image.get_int(tags.COMPRESSION, UNCOMPRESSED)
+    if compression not in READ_COMPRESSIONS:
+        actual = COMPRESSION_NAMES.get(compression, f"TIFF compression {compression}")
+        source.add_issue("codec", what=image.name, actual=actual, expected=READ_CODECS)
+    elif compression in JPEG_2000 and not source.issues:
+        offset = next((offset for offset, length in tiff.tile_ranges(image) if offset and length), 0)
+        if source.read_up_to(offset, len(JP2_START)) == JP2_START:
+            actual = "JPEG 2000 within JP2 files"
+            source.add_issue("codec", what=image.name, actual=actual, expected="JPEG 2000 codestreams")
 
 
 def check_pixel_type(image: TiffDirectory, source: ByteSource) -> None:

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from datasets.slides.errors import SlideError, slide_issue
+from datasets.slides.formats.unread import HEAD_BYTES, UNREAD_FORMATS, find_unread
 from datasets.slides.static_check import FORMATS
 from serving.pathology.originals import archive, dicom_header
 from serving.pathology.slides import storage
@@ -76,6 +77,7 @@ def find_slide(folder: Path, name: str) -> Path:
     slides = [*mirax, *_series(folder, [path for path in others if formats[path] == "dicom"], name)]
     slides += [path for path in others if formats[path] not in (None, "dicom", *FLAT_FORMATS)]
     slides = slides or [path for path in others if formats[path] in FLAT_FORMATS]
+    slides = slides or _find_unread(others)
     if len(slides) != 1:
         if not slides:
             raise SlideError(name, [slide_issue("no_slide", count=len(files))])
@@ -91,9 +93,19 @@ def _is_relevant(path: Path) -> bool:
 
 
 def _format_of(path: Path) -> str | None:
-    with path.open("rb") as file:
-        head = file.read(132)
+    head = _head_of(path)
     return next((name for name, matches, _ in FORMATS if matches(head)), None)
+
+
+def _find_unread(files: list[Path]) -> list[Path]:
+    """The file of a format that is not read, which the check refuses by its name; a slide rather than a picture."""
+    ranks = {path: UNREAD_FORMATS.index(unread) for path in files if (unread := find_unread(_head_of(path)))}
+    return sorted(ranks, key=ranks.__getitem__)[:1]
+
+
+def _head_of(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(HEAD_BYTES)
 
 
 def _series(folder: Path, instances: list[Path], name: str) -> list[Path]:

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datasets.slides.byte_source import ByteSource, CheckAbortedError, Size
-from datasets.slides.deidentification.tiff.tags import DEFLATE, LZW, OLD_DEFLATE, PACKBITS, UNCOMPRESSED
 from datasets.slides.errors import slide_issue
+from datasets.slides.formats.tiff_check import DEFLATE, LZW, OLD_DEFLATE, PACKBITS, UNCOMPRESSED
 from datasets.slides.formats.tiff_directories import (
     BITS,
     COMPRESSION,

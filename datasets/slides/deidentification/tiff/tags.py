@@ -18,6 +18,7 @@ from datasets.slides.byte_source import ByteSource, CheckAbortedError
 from datasets.slides.deidentification.codestream import clean_jpeg
 from datasets.slides.deidentification.icc import clean_icc_profile
 from datasets.slides.errors import slide_issue
+from datasets.slides.formats.tiff_check import JPEG, READ_COMPRESSIONS
 from datasets.slides.formats.tiff_directories import (
     BITS,
     COLOR_MAP,
@@ -54,14 +55,10 @@ FILL_ORDER, ORIENTATION, PREDICTOR = 266, 274, 317
 JPEG_TABLES, COEFFICIENTS, SUBSAMPLING, POSITIONING, REFERENCE_BLACK_WHITE = 347, 529, 530, 531, 532
 IMAGE_DEPTH, ICC_PROFILE = 32997, 34675
 
-UNCOMPRESSED, LZW, JPEG, DEFLATE, OLD_DEFLATE, PACKBITS = 1, 5, 7, 8, 32946, 32773
-JPEG_2000 = (33003, 33004, 33005, 34712)  # Aperio's YCbCr, lossy and RGB; the registered one
-COMPRESSIONS = {UNCOMPRESSED, LZW, JPEG, DEFLATE, OLD_DEFLATE, PACKBITS, *JPEG_2000}
-
 # Tags that decoding depends on: a value outside of the list is refused.
 CLOSED_LISTS: dict[int, Collection[int]] = {
     BITS: (1, 2, 4, 8, 12, 16, 32),
-    COMPRESSION: COMPRESSIONS,
+    COMPRESSION: READ_COMPRESSIONS,
     PHOTOMETRIC: (0, 1, 2, PALETTE, 5, 6),
     FILL_ORDER: (1, 2),
     ORIENTATION: range(1, 9),

@@ -20,8 +20,9 @@ import numpy as np
 from datasets.slides.byte_source import ByteSource, CheckAbortedError
 from datasets.slides.deidentification.codestream import clean_j2k, clean_jpeg
 from datasets.slides.deidentification.tiff.pixels import BLOCK_BYTES, Ranges, pixel_ranges, read_within, stored_length
-from datasets.slides.deidentification.tiff.tags import JPEG, JPEG_2000, LONG, LONG8, RATIONAL, Tags, Value
+from datasets.slides.deidentification.tiff.tags import LONG, LONG8, RATIONAL, Tags, Value
 from datasets.slides.errors import slide_issue
+from datasets.slides.formats.tiff_check import JPEG, JPEG_2000
 from datasets.slides.formats.tiff_directories import (
     COMPRESSION,
     NUMBER_DTYPES,

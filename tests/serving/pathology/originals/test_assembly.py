@@ -54,6 +54,13 @@ def test_the_slide_is_found_beside_pictures_texts_and_what_systems_add(tmp_path,
     assert find(put(tmp_path, {"export/a.tiff": tiff} | others)) == "export/a.tiff"
 
 
+def test_a_slide_of_a_format_that_is_not_read_is_found_and_then_refused_by_its_name(tmp_path):
+    files = {"a/scan.czi": b"ZISRAWFILE" + bytes(100), "a/report.pdf": b"%PDF-1.7", "a/notes.txt": b"C26"}
+    assert find(put(tmp_path, files)) == "a/scan.czi"
+    with pytest.raises(SlideError, match=r"scan\.czi: it is Zeiss CZI.*from ZEN"):
+        static_check.check_slide(tmp_path / "a" / "scan.czi")
+
+
 def test_a_picture_alone_is_the_slide(tmp_path):
     assert find(put(tmp_path, {"a/smear.jpg": JPEG, "readme.txt": b""})) == "a/smear.jpg"
 
