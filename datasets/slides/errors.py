@@ -157,6 +157,24 @@ ISSUE_TEMPLATES: dict[str, tuple[str, str, tuple[str, str]]] = {
         "含两幅不属于同一金字塔的图像（{actual} 像素）；应为一幅图像及其各级",
         ("Send each image as a slide of its own.", "请将每幅图像作为单独的切片上传。"),
     ),
+    "separate_planes": (
+        "{count} of its instances have the same {width:,} x {height:,} pixels, as focal planes or scans in separate "
+        "instances do; expected one instance of each size, or a concatenation",
+        "有 {count} 个实例的尺寸同为 {width:,} x {height:,} 像素，如分别存放的焦平面或多次扫描；"
+        "每种尺寸应只有一个实例，或为拼接图像（concatenation）",
+        (
+            "Export all focal planes in one instance (TILED_FULL), or send each scan as a slide of its own.",
+            "请将全部焦平面导出为一个实例（TILED_FULL），或将每次扫描作为单独的切片上传。",
+        ),
+    ),
+    "fragments": (
+        "its {frames:,} frames are stored in {count:,} fragments; expected one fragment for each frame",
+        "{frames:,} 帧存储为 {count:,} 个片段；每帧应为一个片段",
+        (
+            "Export it with one fragment a frame, such as by gdcmconv or highdicom.",
+            "请以每帧一个片段的方式导出，例如使用 gdcmconv 或 highdicom。",
+        ),
+    ),
     "burned_in": (
         "{actual} says that its pixels show text or the label, which cannot be removed; expected tissue alone",
         "{actual} 表明像素中含文字或标签，无法去除；应只含组织",

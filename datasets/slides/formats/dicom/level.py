@@ -148,6 +148,12 @@ def _choose_path(instances: tuple[DicomInstance, ...], source: ByteSource) -> Op
     return None
 
 
+def may_be_brightfield(instance: DicomInstance) -> bool:
+    """Whether one of its optical paths is in bright field, or does not say what it is in."""
+    codes = [_illumination(item) for item in items(instance.header, tags.OPTICAL_PATH)]
+    return not codes or any(code in ("", *tags.BRIGHTFIELD) for code in codes)
+
+
 def _illumination(optical_path: Dataset) -> str:
     return text(first_item(optical_path, tags.ILLUMINATION), tags.CODE_VALUE)
 

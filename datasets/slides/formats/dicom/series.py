@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 
 from datasets.slides.byte_source import ByteSource, CheckAbortedError, CheckedSlide, open_source
@@ -18,7 +19,7 @@ from datasets.slides.formats.dicom.instance import (
     real,
     text,
 )
-from datasets.slides.formats.dicom.level import DicomLevel, build_level, order_concatenation
+from datasets.slides.formats.dicom.level import DicomLevel, build_level, may_be_brightfield, order_concatenation
 from datasets.slides.limits import SlideLimits
 from datasets.slides.scale import ScaleStatement, parse_decimal, resolve_scale, state_magnification, state_scale
 
@@ -82,9 +83,12 @@ def read_volumes(source: ByteSource, limits: SlideLimits) -> list[DicomInstance]
 
 
 def build_levels(volumes: list[DicomInstance], source: ByteSource, limits: SlideLimits) -> list[DicomLevel]:
-    """The levels from the finest. Instances of one concatenation are one level."""
+    """The levels from the finest. Instances of one concatenation are one level; of those of several optical paths only
+    the ones in bright field are levels.
+    """
     groups: dict[str, list[DicomInstance]] = {}
-    for volume in volumes:
+    bright = [volume for volume in volumes if may_be_brightfield(volume)]
+    for volume in bright or volumes:
         groups.setdefault(text(volume.header, tags.CONCATENATION) or str(volume.path), []).append(volume)
     levels = []
     for key, group in groups.items():
@@ -102,13 +106,16 @@ def _check_pyramid(levels: list[DicomLevel], source: ByteSource) -> None:
     """Levels show the same field: their sides have the same ratio, up to rounding."""
     if not levels:
         return
+    for (width, height), count in Counter(level.size for level in levels).items():
+        if count > 1:
+            source.add_issue("separate_planes", count=count, width=width, height=height)
     width, height = levels[0].size
-    for previous, level in zip(levels, levels[1:], strict=False):
+    for level in levels[1:]:
         level_width, level_height = level.size
         differs = (
             abs(level_width * height - level_height * width) > 2 * max(width, height) + 0.02 * width * level_height
         )
-        if level.size == previous.size or differs:
+        if differs:
             sizes = f"{width:,} x {height:,} and {level_width:,} x {level_height:,}"
             source.add_issue("two_images", actual=sizes)
 
@@ -191,9 +198,7 @@ def _check_stored_bytes(instance: DicomInstance, source: ByteSource, limits: Sli
     elif count < instance.frames:
         source.add_issue("tile_table", what="the pixels", actual=count, expected=instance.frames)
     elif count > instance.frames:
-        source.add_issue(
-            "packing", actual=f"{count:,} fragments", expected=f"one for each of {instance.frames:,} frames"
-        )
+        source.add_issue("fragments", frames=instance.frames, count=count)
     elif stored and unpacked / stored > limits.ratio:
         source.add_issue("ratio", what="the pixels", actual=unpacked / stored, limit=limits.ratio)
 

@@ -321,8 +321,8 @@ def test_frames_of_several_fragments_are_refused(tmp_path):
     data.PixelData = encapsulate(list(generate_frames(data.PixelData, number_of_frames=12)), fragments_per_frame=3)
     data.save_as(path)
     refused = refusal(path)
-    assert refused.codes == ("packing",)
-    assert "36 fragments; expected one for each of 12 frames" in str(refused).replace(", which is not read here", "")
+    assert refused.codes == ("fragments",)
+    assert "its 12 frames are stored in 36 fragments; expected one fragment for each frame" in str(refused)
 
 
 # ---- focal planes -----------------------------------------------------------------------------------
