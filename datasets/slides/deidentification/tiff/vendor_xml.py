@@ -33,7 +33,8 @@ from datasets.slides.formats.tiff_directories import (
 
 MAX_POWER = 200
 MIN_LENS = 2.0  # macro cameras have less
-GLASS_NANOMETRES = 999_999_999
+GLASS_NANOMETRES = 80_000_000  # of a side; a glass of 76 x 52 mm is the largest
+MAX_PIXEL_RATIO = 1.05  # of the sides of a pixel
 LEICA = "http://www.leica-microsystems.com/scn/2010/10/01"
 LEICA_SCANNER = re.compile(r"Leica SCN400( F)?")
 BRIGHTFIELD = "brightfield"
@@ -113,6 +114,26 @@ def plan_leica(original: Original) -> list[PlannedImage]:
     return planned
 
 
+def _copy_view(original: Original, image: Element, collection: Element, pixels: Element) -> Element:
+    """Where the image lies on the glass. Its numbers are believed as far as they fit the glass and the pixels, because
+    one of eight digits could be a date.
+    """
+    view, copied = _leica_find(image, "view"), Element("view")
+    for name, low in (("sizeX", 1), ("sizeY", 1), ("offsetX", 0), ("offsetY", 0)):
+        copied.set(name, _required(view, name, low, GLASS_NANOMETRES))
+    numbers = {name: int(value) for name, value in copied.attrib.items()}
+    scales = [numbers[f"size{axis}"] / 1_000 / int(pixels.get(f"size{axis}", "1")) for axis in "XY"]
+    ends = [numbers[f"offset{axis}"] + numbers[f"size{axis}"] for axis in "XY"]
+    if any(end > int(collection.get(f"size{axis}", "0")) for end, axis in zip(ends, "XY", strict=True)):
+        raise unreadable("a view in the XML of the slide", "larger than the glass", "a part of the glass")
+    limits = original.limits
+    is_plausible = all(limits.finest_mpp <= scale <= limits.coarsest_mpp for scale in scales)
+    if not is_plausible or max(scales) > MAX_PIXEL_RATIO * min(scales):
+        actual = f"{scales[0]:.3g} x {scales[1]:.3g} microns a pixel"
+        raise unreadable("a view in the XML of the slide", actual, "square pixels of a scanner")
+    return copied
+
+
 def _add_white_macro(collection: Element, size: dict[str, str], number: int) -> None:
     """OpenSlide opens no slide of several regions without a macro image; this one is a white pixel."""
     macro = SubElement(collection, "image")
@@ -176,9 +197,7 @@ def _copy_leica_image(original: Original, image: Element, collection: Element, l
             levels.append(directory)
             copied_numbers.append(directory.number)
         SubElement(copied_pixels, "dimension", {**numbers, "ifd": str(copied_numbers.index(directory.number))})
-    view, copied_view = _leica_find(image, "view"), SubElement(copied, "view")
-    for name, low in (("sizeX", 1), ("sizeY", 1), ("offsetX", 0), ("offsetY", 0)):
-        copied_view.set(name, _required(view, name, low, GLASS_NANOMETRES))
+    copied.append(_copy_view(original, image, collection, copied_pixels))
     settings = SubElement(copied, "scanSettings")
     SubElement(SubElement(settings, "objectiveSettings"), "objective").text = _objective(image)
     illumination = SubElement(settings, "illuminationSettings")

@@ -155,6 +155,31 @@ def test_xml_that_is_not_the_scanners_is_refused(tmp_path, store, vendor, number
     assert refused.value.codes
 
 
+@pytest.mark.parametrize("digits", ["19610304", "20010304", "19991231", "00010304"])
+@pytest.mark.parametrize(
+    ("element", "name"),
+    [("view", name) for name in ("sizeX", "sizeY", "offsetX", "offsetY")]
+    + [("collection", "sizeY"), ("pixels", "sizeX")],
+)
+def test_a_date_in_a_length_of_a_leica_slide_is_refused(tmp_path, store, digits, element, name):
+    """Unless it is a length that fits the glass and the pixels, as an offset may."""
+    kind, root = xml_of("leica", 0, 270)
+    namespace = root.tag.partition("}")[0] + "}"
+    changed = root[0] if element == "collection" else root[0][-1].find(f"{namespace}{element}")
+    before = changed.get(name)
+    changed.set(name, digits)
+    named = tmp_path / "slide.scn"
+    xml = ElementTree.tostring(root, encoding="unicode")
+    named.write_bytes(plant(SIMULATED / FILES["leica"], {270: (kind, xml.encode() + b"\0")}))
+    fits = name.startswith("offset") and int(digits) < {"offsetX": 24_000_000, "offsetY": 8_000_000}[name]
+    if fits or element == "collection" and int(digits) > 4_000_000:
+        assert copy_of(named, store)
+    else:
+        with pytest.raises(SlideError):
+            copy_of(named, store)
+    assert before != digits
+
+
 def test_several_regions_of_a_leica_slide_stay_at_their_places(tmp_path, store):
     kind, root = xml_of("leica", 0, 270)
     collection = root[0]
