@@ -5,6 +5,7 @@ They decode hostile files, so they run in the sandbox.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from pydicom import DataElement, Dataset
 
 MAX_TEXTS = 200_000
+COLOR_PROPERTIES = ("openslide.background-color", "trestle.Background Color")
 ASSOCIATED_NAMES = ("label", "macro", "thumbnail", "overview", "barcode", "preview")
 # of Pillow's `info`: numbers about colours, density and encoding
 PILLOW_NUMBERS = {
@@ -86,7 +88,8 @@ def read_openslide(path: Path, files: list[Path]) -> Inspection:
         return read_pillow(path, files)  # a picture without tiles
     with openslide.OpenSlide(str(path)) as slide:
         for name, value in slide.properties.items():
-            if name not in ("openslide.quickhash-1", "openslide.background-color"):  # of the pixels; a colour
+            is_color = name in COLOR_PROPERTIES and re.fullmatch(r"[0-9A-Fa-f]{6}", value)
+            if name != "openslide.quickhash-1" and not is_color:  # which is of the pixels
                 inspection.add(name, value)
         # OpenSlide opens no Leica slide of several regions without a macro image; one white pixel shows nothing
         inspection.pictures += [name for name, image in slide.associated_images.items() if image.size != (1, 1)]

@@ -12,7 +12,7 @@ from datasets.slides.byte_source import CheckedSlide
 from datasets.slides.deidentification.container import Text
 from datasets.slides.deidentification.tiff import vendor_xml
 from datasets.slides.deidentification.tiff.clean import open_original
-from datasets.slides.deidentification.tiff.descriptions import APERIO_HEAD
+from datasets.slides.deidentification.tiff.descriptions import APERIO_HEAD, BACKGROUND, OVERLAPS
 from datasets.slides.deidentification.tiff.ndpi import PROPERTIES, SCANNER, SCANNERS
 from datasets.slides.deidentification.tiff.plan import DIRECTORY_TAGS, NUMBER, all_directories
 from datasets.slides.deidentification.tiff.tags import (
@@ -74,13 +74,23 @@ RETAINED_WORDS = re.compile("|".join([*map(re.escape, WORDS), *(form.pattern for
 NAMES = (
     *("scn", "collection", "image", "device", "model", "pixels", "dimension", "view", "scanSettings", "name", "xmlns"),
     *("objectiveSettings", "illuminationSettings", "illuminationSource", "xml", "encoding", "Background", "Color"),
-    *("OverlapsXY", "EncodeInfo", "SlideStitchInfo", "ImageInfo", "TileJointInfo", "AoiOrigin", "AOI", "Direction"),
+    *(
+        "none",
+        "OverlapsXY",
+        "EncodeInfo",
+        "SlideStitchInfo",
+        "ImageInfo",
+        "TileJointInfo",
+        "AoiOrigin",
+        "AOI",
+        "Direction",
+    ),
     *("iScan", "Mode", "level", "mag", "quality", "DataObject", "ObjectType", "Attribute", "Group", "Element", "PMSVR"),
     *("Array", "OME", "ID", "DimensionOrder", "Type", "Channel", "TiffData", "Leica SCN400 F", "Philips DP v"),
     *("Aperio Image Library", "Leica Biosystems GT450 DX", "uint", *SCANNERS),
 )
-# of a Leica slide, in nanometres
-MEASURES = re.compile(r'(?<= )(?:size|offset)[XY]="\d{1,9}"')
+# of a Leica slide, in nanometres; a colour of a Trestle slide
+MEASURES = re.compile(r'(?<= )(?:size|offset)[XY]="\d{1,9}"|(?<=Background Color=)[0-9A-Fa-f]{6}\b')
 TOKENS = re.compile(r"[^\W_]+")
 VOCABULARY = frozenset(
     token.lower() for words in (WORDS, RETAINED_NUMBERS, NAMES) for word in words for token in TOKENS.findall(word)
@@ -121,7 +131,8 @@ def _split(label: str, tag: int, value: bytes) -> Iterator[Text]:
 
 def _is_retained(key: str, text: str) -> bool:
     is_number = key in RETAINED_NUMBERS and NUMBER.fullmatch(text)
-    return bool(is_number or RETAINED_WORDS.fullmatch(text) or vendor_xml.SPACING.fullmatch(text))
+    is_trestle = BACKGROUND.fullmatch(f"{key}={text}") or OVERLAPS.fullmatch(f"{key}={text}")
+    return bool(is_number or is_trestle or RETAINED_WORDS.fullmatch(text) or vendor_xml.SPACING.fullmatch(text))
 
 
 def _fields(tag: int, value: bytes) -> Iterator[tuple[bytes, bytes]]:
