@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from docs.generate import benchmarks, commands, configuration, formats, http
+from docs.generate import benchmarks, commands, configuration, formats, http, slide_formats
 
 
 def build_pages() -> dict[str, str]:
@@ -15,5 +15,7 @@ def build_pages() -> dict[str, str]:
         "docs/reference/bundle-format.md": formats.build_bundle_page(),
         "docs/reference/audit-log-format.md": formats.build_audit_log_page(),
         "docs/reference/tables.md": formats.build_tables_page(),
+        "docs/reference/slide-formats.md": slide_formats.build_page(),
+        "docs/reference/slide-formats.zh.md": slide_formats.build_page("zh"),
         "docs/benchmarks.md": benchmarks.build_page(),
     }

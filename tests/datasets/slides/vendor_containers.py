@@ -21,7 +21,7 @@ from datasets.slides.formats.dicom import tags
 from datasets.slides.reader import open_slide
 from tests.datasets.slides.deidentification.tiff.planted import plant
 from tests.datasets.slides.dicom_files import image
-from tests.datasets.slides.slide_files import CMU
+from tests.datasets.slides.slide_files import CMU, kfb
 from tests.paths import ROOT
 
 SHARED = ROOT.parent / "shared" / "data" / "pathology" / "slides_simulated_vendor"
@@ -131,6 +131,12 @@ CONTAINERS: dict[str, tuple[str, Callable[[Path], Path]]] = {
 }
 
 
+def write_kfb(folder: Path) -> Path:
+    """SIMULATED: no sample of this format can be had."""
+    (folder / f"{CASE}.kfb").write_bytes(kfb(pyramid()[0], TILE, 0.499))
+    return folder / f"{CASE}.kfb"
+
+
 def write_container(name: str, folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
-    return CONTAINERS[name][1](folder)
+    return write_kfb(folder) if name == "kfb" else CONTAINERS[name][1](folder)

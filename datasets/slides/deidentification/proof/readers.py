@@ -76,7 +76,7 @@ def inspect_files(arguments: dict[str, Any]) -> dict[str, Any]:
     """The same within the sandbox. path: the file to open; files: all files of the slide."""
     readers = READERS.get(arguments["format"], TIFF_READERS)
     files = [Path(file) for file in arguments["files"]]
-    inspections = (read(Path(arguments["path"]), files) for read in readers)
+    inspections = (read(Path(arguments["path"]), files) for read in readers.values())
     return {"inspections": [asdict(each) for each in inspections if each is not None]}
 
 
@@ -200,11 +200,13 @@ def read_kfbslide(path: Path, files: list[Path]) -> Inspection:
     return inspection
 
 
-TIFF_READERS = read_openslide_or_none, read_tifffile
-READERS: dict[str, tuple[Callable[[Path, list[Path]], Inspection | None], ...]] = {
-    "dicom": (read_pydicom, read_openslide_or_none),
-    "mirax": (read_openslide,),
-    "png": (read_pillow,),
-    "jpeg": (read_pillow,),
-    "kfb": (read_kfbslide,),
+Reader = Callable[[Path, list[Path]], Inspection | None]
+TIFF_READERS: dict[str, Reader] = {"OpenSlide": read_openslide_or_none, "tifffile": read_tifffile}
+READERS: dict[str, dict[str, Reader]] = {  # format -> those that did not write the copy; TIFF_READERS for all others
+    "tiff": {"Pillow": read_pillow, "tifffile": read_tifffile},
+    "dicom": {"pydicom": read_pydicom, "OpenSlide": read_openslide_or_none},
+    "mirax": {"OpenSlide": read_openslide},
+    "png": {"Pillow": read_pillow},
+    "jpeg": {"Pillow": read_pillow},
+    "kfb": {"kfbslide": read_kfbslide},
 }
