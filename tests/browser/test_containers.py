@@ -13,7 +13,8 @@ import pytest
 from serving.pathology.slides import store as slide_store
 from tests.browser.conftest import screenshot
 from tests.browser.test_gateway import CHEN, read_slide, service, sign_in, token  # noqa: F401
-from tests.datasets.slides.vendor_containers import BARCODE, CASE, CONTAINERS, PATIENT, PLANTED, SHARED, write_container
+from tests.datasets.slides.vendor_containers import BARCODE, CASE, CONTAINERS, PATIENT, PLANTED, write_container
+from tests.paths import VENDOR_SLIDES
 
 FAST = ("ndpi", "mrxs", "dicom")  # another layout each: a TIFF variant, a folder, a series
 SHARED_FILES = ("ndpi", "mrxs", "scn", "bif", "philips")
@@ -25,7 +26,7 @@ READERS = {"mirax": {"OpenSlide"}, "dicom": {"pydicom", "OpenSlide"}}
     "name", [name if name in FAST else pytest.param(name, marks=pytest.mark.slow) for name in CONTAINERS]
 )
 def test_a_slide_of_each_container_is_stripped_proved_read_and_signed(page, service, tmp_path, name):  # noqa: F811
-    if name in SHARED_FILES and not SHARED.is_dir():
+    if name in SHARED_FILES and not VENDOR_SLIDES.is_dir():
         pytest.skip("no folder of simulated vendor files")
     gateway, _ = service
     container = CONTAINERS[name][0]

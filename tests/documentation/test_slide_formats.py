@@ -11,12 +11,11 @@ from datasets.slides.limits import SlideLimits
 from datasets.slides.static_check import SUFFIXES, check_slide
 from docs.generate.slide_formats import EVIDENCE, LIMITS, NOTES, SIMULATED, proving_readers
 from serving.pathology.originals.assembly import find_slide
-from tests.datasets.slides.slide_files import CMU
 from tests.datasets.slides.vendor_containers import write_container
 from tests.documentation.pages import DOCS, text
-from tests.paths import ROOT
+from tests.paths import CMU, DATA
 
-PATHOLOGY = ROOT.parent / "shared" / "data" / "pathology"
+PATHOLOGY = DATA / "pathology"
 
 
 def evidence_file(name: str, folder: Path) -> Path:

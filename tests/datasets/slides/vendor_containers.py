@@ -22,9 +22,8 @@ from datasets.slides.reader import open_slide
 from tests.datasets.slides.deidentification.tiff.planted import plant
 from tests.datasets.slides.dicom_files import image
 from tests.datasets.slides.slide_files import CMU, kfb
-from tests.paths import ROOT
+from tests.paths import VENDOR_SLIDES
 
-SHARED = ROOT.parent / "shared" / "data" / "pathology" / "slides_simulated_vendor"
 PATIENT, CASE, BARCODE = "TEST PATIENT", "S26-00001", "TEST-0001"
 PLANTED = tuple(word.encode() for word in (PATIENT, CASE, BARCODE, "VEVTVC0wMDAx"))  # the last: BARCODE in base64
 SIZE, TILE = (1_536, 1_280), 256
@@ -100,8 +99,8 @@ def write_dicom(folder: Path) -> Path:
 def write_mirax(folder: Path) -> Path:
     source = folder / "mirax"
     source.mkdir()
-    shutil.copyfile(SHARED / "simulated_mirax.mrxs", source / f"{CASE}.mrxs")
-    shutil.copytree(SHARED / "simulated_mirax", source / CASE)
+    shutil.copyfile(VENDOR_SLIDES / "simulated_mirax.mrxs", source / f"{CASE}.mrxs")
+    shutil.copytree(VENDOR_SLIDES / "simulated_mirax", source / CASE)
     return _zip(folder / f"{CASE}.zip", source)
 
 
@@ -113,7 +112,7 @@ def _zip(path: Path, folder: Path) -> Path:
 
 
 def _copy_shared(name: str) -> Callable[[Path], Path]:
-    return lambda folder: Path(shutil.copyfile(SHARED / name, folder / f"{CASE}{Path(name).suffix}"))
+    return lambda folder: Path(shutil.copyfile(VENDOR_SLIDES / name, folder / f"{CASE}{Path(name).suffix}"))
 
 
 # name: the format that the check states, and how a file of it is written

@@ -170,7 +170,7 @@ def test_a_date_in_a_length_of_a_leica_slide_is_refused(tmp_path, store, digits,
     changed.set(name, digits)
     named = tmp_path / "slide.scn"
     xml = ElementTree.tostring(root, encoding="unicode")
-    named.write_bytes(plant(SIMULATED / FILES["leica"], {270: (kind, xml.encode() + b"\0")}))
+    named.write_bytes(plant(VENDOR_SLIDES / FILES["leica"], {270: (kind, xml.encode() + b"\0")}))
     fits = name.startswith("offset") and int(digits) < {"offsetX": 24_000_000, "offsetY": 8_000_000}[name]
     if fits or element == "collection" and int(digits) > 4_000_000:
         assert copy_of(named, store)
