@@ -7,7 +7,7 @@ every file of EVIDENCE.
 from __future__ import annotations
 
 import re
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from datasets.slides.deidentification.deidentify import CONTAINERS
 from datasets.slides.deidentification.proof.prove import OWN_READER
@@ -149,7 +149,8 @@ LIMITS = {  # field of SlideLimits: English, Chinese
     "coarsest_mpp": ("coarsest scale, microns a pixel", "最粗比例（微米每像素）"),
 }
 
-ENGLISH = {
+Words = dict[str, Any]  # of one language: headings and columns
+ENGLISH: Words = {
     "title": "Slide formats",
     "introduction": "A format is recognised by its content, not by its name. Each slide is copied before it is read. "
     "The copy is written anew from a closed list, and proved by readers that did not write it and by our own parser "
@@ -172,7 +173,7 @@ ENGLISH = {
     "reasons": "Reasons for a refusal",
     "reason_columns": ("code", "reason", "what to do"),
 }
-CHINESE = {
+CHINESE: Words = {
     "title": "切片格式",
     "introduction": "格式由文件内容识别，与文件名无关。每张切片在判读前先复制：副本按封闭清单重新写出，"
     f"并由未参与写出的读取程序和自有解析程序（{OWN_READER}）予以证明，"
@@ -207,8 +208,8 @@ def build_page(language: str = "en") -> str:
         ("reasons", _reasons_table(language, words)),
     )
     return page(
-        str(words["title"]),
-        str(words["introduction"]),
+        words["title"],
+        words["introduction"],
         *(f"## {words[name]}\n\n{section}" for name, section in sections),
     )
 
@@ -218,7 +219,7 @@ def proving_readers(key: str) -> list[str]:
     return list(READERS.get(key, TIFF_READERS))
 
 
-def _formats_table(language: str, words: dict[str, object]) -> str:
+def _formats_table(language: str, words: Words) -> str:
     rows = []
     for name, note in NOTES.items():
         suffixes = note.suffixes or sorted(SUFFIXES.get(note.key, {".tif", ".tiff"}))
@@ -232,44 +233,42 @@ def _formats_table(language: str, words: dict[str, object]) -> str:
                 ", ".join(code(suffix) for suffix in suffixes if suffix),
                 DECODERS.get(note.key, DECODER_OF_OTHERS),
                 words["yes"] if note.key in CONTAINERS else "",
-                ", ".join([*proving_readers(note.key), str(words["own"])]),
+                ", ".join([*proving_readers(note.key), words["own"]]),
                 "; ".join(evidence),
                 note.chinese_note if language == "zh" else note.note,
             )
         )
-    return table(words["columns"], rows)  # type: ignore[arg-type]
+    return table(words["columns"], rows)
 
 
-def _codecs_table(words: dict[str, object]) -> str:
+def _codecs_table(words: Words) -> str:
     syntaxes = [name_syntax(syntax) for syntax in sorted(tags.READ_SYNTAXES)]
     rows = [
         ("TIFF", READ_CODECS, ", ".join(sorted({*COMPRESSION_NAMES.values(), "JP2"}))),
         ("DICOM", "; ".join(syntaxes), words["others"]),
     ]
-    return table(words["codec_columns"], rows)  # type: ignore[arg-type]
+    return table(words["codec_columns"], rows)
 
 
-def _limits_table(language: str, words: dict[str, object]) -> str:
+def _limits_table(language: str, words: Words) -> str:
     rows = [(names[language == "zh"], f"{getattr(SLIDE_LIMITS, field):,}") for field, names in LIMITS.items()]
-    return table(words["limit_columns"], rows)  # type: ignore[arg-type]
+    return table(words["limit_columns"], rows)
 
 
-def _refused_table(language: str, words: dict[str, object]) -> str:
-    chinese = language == "zh"
+def _refused_table(language: str, words: Words) -> str:
     rows = [
-        ((each.chinese_name or each.name) if chinese else each.name, each.advice[chinese])
+        (each.chinese_name or each.name, each.advice[1]) if language == "zh" else (each.name, each.advice[0])
         for each in (*unread.UNREAD_FORMATS, unread.VSI)
     ]
-    return table(words["refused_columns"], rows)  # type: ignore[arg-type]
+    return table(words["refused_columns"], rows)
 
 
-def _reasons_table(language: str, words: dict[str, object]) -> str:
-    chinese = language == "zh"
-    rows = [
-        (code(name), _with_gaps(template[chinese]), _with_gaps(template[2][chinese]))
-        for name, template in ISSUE_TEMPLATES.items()
-    ]
-    return table(words["reason_columns"], rows)  # type: ignore[arg-type]
+def _reasons_table(language: str, words: Words) -> str:
+    rows = []
+    for name, (english, chinese, actions) in ISSUE_TEMPLATES.items():
+        reason, action = (chinese, actions[1]) if language == "zh" else (english, actions[0])
+        rows.append((code(name), _with_gaps(reason), _with_gaps(action)))
+    return table(words["reason_columns"], rows)
 
 
 def _with_gaps(template: str) -> str:
