@@ -75,6 +75,21 @@ def test_a_failed_slide_gives_its_reasons_and_a_link_to_the_worklist(page, clini
     screenshot(page, state)
 
 
+def test_a_slide_without_a_scale_asks_for_it(page, clinic):
+    reason = {
+        "code": "no_scale",
+        "en": "it does not say how many microns a pixel is",
+        "zh": "文件未说明比例",
+        "scales": [],
+    }
+    clinic.slides[ID] = slide_row(ID, "awaiting_scale", code="no_scale", reasons=[reason])
+    page.goto(f"/console/slides/{ID}")
+    page.wait_for_selector("#scales", state="attached")
+    assert page.inner_text(".card h2") == "What is the scale?"
+    assert "does not state how many microns a pixel is" in page.inner_text(".card")
+    screenshot(page, "no-scale")
+
+
 def test_an_unknown_slide_has_an_error_page(page, clinic):
     page.goto(f"/console/slides/{ID}")
     page.wait_for_selector(".card.bad")

@@ -107,7 +107,7 @@ def final_rows(tmp_path_factory, keys, sound_file):
         ("no slide", "failed", "unknown_format"),
         ("mrxs", "failed", "outside"),
         ("another hash", "failed", "malformed"),
-        ("no scale", "failed", "no_scale"),
+        ("no scale", "awaiting_scale", "no_scale"),
         ("glass", "quality_failed", "all_background"),
         ("blurred", "quality_failed", "out_of_focus"),
         ("under pen", "quality_failed", "pen_marks"),

@@ -1,4 +1,4 @@
-"""The scale of a slide whose file contradicts itself, or its sender: the slide waits until a person confirms a value.
+"""The scale of a slide whose file states none, or contradicts itself or its sender: the slide waits for a person.
 
 reason = confirmation_reason(metadata.scales, row["mpp"])       # the values and where they stand; None if all agree
 confirm(connection, slide_id, 0.25, "clinic-7")                  # the slide proceeds; the log names who confirmed
@@ -12,7 +12,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from datasets.slides.scale import ScaleStatement, confirmation_conflict, scale_issue
+from datasets.slides.scale import ScaleStatement, confirmation_conflict, resolve_scale, scale_issue
 from serving.pathology.slides import store as slide_store
 from serving.pathology.slides.states import InvalidTransitionError, SlideNotFoundError
 
@@ -23,11 +23,15 @@ MPP_FIELD = "mpp of the request form"
 
 
 def confirmation_reason(statements: Sequence[ScaleStatement], requested_mpp: float | None) -> Row | None:
-    """The reason for which a slide waits, with all values that differ and their sources; None if it need not wait."""
+    """The reason for which a slide waits, with all values that differ and their sources; None if it need not wait.
+
+    A magnification is no scale, but a person who looks one up should see it.
+    """
     requested = None if requested_mpp is None else ScaleStatement(MPP_FIELD, requested_mpp, requested_mpp)
     conflict = confirmation_conflict(statements, requested)
-    if not conflict:
+    if not conflict and (requested is not None or resolve_scale(statements) is not None):
         return None
+    conflict = conflict or tuple(statements)
     values = [{"source": each.source, "x": each.x, "y": each.y} for each in conflict]
     return asdict(scale_issue(conflict)) | {"scales": values}
 

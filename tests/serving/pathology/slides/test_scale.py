@@ -88,7 +88,8 @@ def test_a_slide_that_waits_can_be_cancelled(clinic):
 @pytest.mark.parametrize(
     ("statements", "requested", "waits"),
     [
-        ([], None, False),
+        ([], None, True),  # nothing states it
+        ([ScaleStatement("Aperio AppMag", 0.25, 0.25, is_magnification=True)], None, True),  # it is no scale
         ([], 0.25, False),
         ([MPP], None, False),
         ([MPP], 0.25, False),
@@ -100,7 +101,7 @@ def test_a_slide_that_waits_can_be_cancelled(clinic):
         ([ScaleStatement("Aperio AppMag", 0.25, 0.25, is_magnification=True)], 0.23, False),
     ],
 )
-def test_a_slide_waits_where_its_file_or_its_sender_contradicts_the_file(statements, requested, waits):
+def test_a_slide_waits_where_nothing_states_its_scale_or_two_statements_differ(statements, requested, waits):
     assert (scale.confirmation_reason(statements, requested) is not None) == waits
 
 

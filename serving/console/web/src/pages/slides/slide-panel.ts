@@ -50,8 +50,10 @@ export function scaleCard(slide: SlideDetail, confirm: (mpp: number) => Promise<
     confirm(input.valueAsNumber).catch((error: unknown) => message.replaceChildren(errorElement(error))).finally(() => { button.disabled = false; });
   };
   return createElement("div.card", { role: "alert" },
-    createElement("h2", {}, bilingual("Which scale is right?", "请确认比例")),
-    createElement("p", {}, bilingual("The file, or its request form, states different scales. Nothing is read before one is confirmed; look it up at the scanner.", "文件或申请单中记载的比例不一致。确认前不会判读；请在扫描仪上查明。")),
+    createElement("h2", {}, slide.code === "no_scale" ? bilingual("What is the scale?", "请填写比例") : bilingual("Which scale is right?", "请确认比例")),
+    createElement("p", {}, slide.code === "no_scale"
+      ? bilingual("The file does not state how many microns a pixel is. Nothing is read before the scale is entered; look it up at the scanner.", "文件未记载每像素多少微米。填写前不会判读；请在扫描仪上查明。")
+      : bilingual("The file, or its request form, states different scales. Nothing is read before one is confirmed; look it up at the scanner.", "文件或申请单中记载的比例不一致。确认前不会判读；请在扫描仪上查明。")),
     createElement("ul.reasons", { id: "scales" }, rows),
     currentUser()?.roles.includes("clinic") ? createElement("form", { onsubmit },
       createElement("label", {}, bilingual("Microns per pixel", "每像素微米数"), " ", input), " ", button, message) : null);
@@ -132,6 +134,15 @@ export function proofSection(proof: Proof): HTMLElement {
     ]));
 }
 
+// Which focal planes were read; nothing of a slide with a single one.
+function planesText({ planes = 1, plane_spacing: spacing, plane }: Reading["slide"]): Child {
+  if (planes < 2) return null;
+  const [apart, apartZh] = spacing ? [`, ${spacing} µm apart`, `，间距 ${spacing} µm`] : ["", ""];
+  return plane
+    ? bilingual(`plane ${plane} of ${planes}${apart}`, `第 ${plane} / ${planes} 平面${apartZh}`)
+    : bilingual(`${planes}${apart}; each tile in the sharpest`, `${planes} 个${apartZh}；各图块取最清晰者`);
+}
+
 export function provenanceSection(reading: Reading, slideId: string): HTMLElement {
   const { model, slide, tiles } = reading;
   const scale = slide.mpp ? `${slide.mpp.join(" × ")} µm/px` : "–";
@@ -146,6 +157,7 @@ export function provenanceSection(reading: Reading, slideId: string): HTMLElemen
       [["Policy", "策略版本"], reading.policy_version],
       [["Config digest", "配置摘要"], reading.config_sha256],
       [["Scale", "比例尺"], createElement("span", {}, `${scale} `, scaleSources[slide.mpp_from] ? bilingualLabel(scaleSources, slide.mpp_from) : "")],
+      [["Focal planes", "焦平面"], planesText(slide)],
       [["Tiles", "图块"], createElement("span", {}, `${formatNumber(tiles.read)} / ${formatNumber(tiles.grid)};`, ...unfit, "; ", bilingual(`${formatNumber(tiles.unknown)} unfamiliar`, `陌生 ${formatNumber(tiles.unknown)}`))],
       [["Slide SHA-256", "切片 SHA-256"], slide.sha256],
       [["Slide", "切片编号"], slideId], [["Read at", "判读时间"], formatTimestamp(reading.created)],
