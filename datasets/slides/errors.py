@@ -117,6 +117,11 @@ ISSUE_TEMPLATES: dict[str, tuple[str, str, tuple[str, str]]] = {
         "{what} 为 {actual}；应为 {expected}",
         ("Pack the slide's files again as a plain ZIP.", "请将切片文件重新打包为普通 ZIP。"),
     ),
+    "no_such_plane": (
+        "focal plane {actual} was requested, and the slide has {planes}",
+        "申请判读第 {actual} 个焦平面，而切片共有 {planes} 个",
+        ("Send it with one of these planes, or without a plane.", "请改选已有的焦平面，或不指定焦平面后重新上传。"),
+    ),
     "several_slides": (
         "it holds {count:,} slides ({formats}); expected one",
         "其中有 {count:,} 张切片（{formats}）；应为一张",
@@ -229,7 +234,10 @@ ISSUE_TEMPLATES: dict[str, tuple[str, str, tuple[str, str]]] = {
     "no_scale": (
         "it does not say how many microns a pixel is; the scale is required",
         "文件未说明每像素多少微米；此项必需",
-        ("Look the scale up at the scanner and give it with the slide.", "请在扫描仪上查明比例，随切片一并填写。"),
+        (
+            "Look the scale up at the scanner and give it with the slide, or confirm it.",
+            "请在扫描仪上查明比例，随切片填写或予以确认。",
+        ),
     ),
     "scale_conflict": (
         "its statements of microns per pixel differ: {actual}; expected statements within {expected} of each other",

@@ -79,6 +79,14 @@ class SlideMetadata:
         return fine_enough[-1] if fine_enough else 0
 
 
+class PlaneError(ValueError):
+    """The slide has no such focal plane. planes: how many it has."""
+
+    def __init__(self, plane: int, planes: int):
+        self.planes = planes
+        super().__init__(f"plane is {plane}; it must be from 0 to {planes - 1}")
+
+
 class Slide:
     """Metadata and a function that reads pixels, from this process or from a sandbox."""
 
@@ -92,11 +100,20 @@ class Slide:
     ):
         self.metadata = metadata
         self._read, self._close, self._limits, self._read_plane = read, close, limits, read_plane
+        self._plane: int | None = None
+
+    def at_plane(self, plane: int | None) -> Slide:
+        """The same open slide, read in this focal plane unless a call names another. Raises PlaneError."""
+        if plane is not None and not 0 <= plane < self.metadata.planes:
+            raise PlaneError(plane, self.metadata.planes)
+        slide = Slide(self.metadata, self._read, self._close, self._limits, self._read_plane)
+        slide._plane = plane
+        return slide
 
     def read(self, x: int, y: int, size: Size, level: int = 0, plane: int | None = None) -> Pixels:
         """Read `size` pixels of `level` from (x, y) in level-0 pixels: (height, width, 3) uint8.
 
-        plane: a focal plane; None reads each tile in the plane where it is sharpest.
+        plane: a focal plane; None is that of `at_plane`, or else the one in which each tile is sharpest.
         Pixels outside the slide are background. Raises SlideError if the region cannot be decoded, ValueError for
         arguments out of range.
         """
@@ -108,10 +125,11 @@ class Slide:
             raise ValueError(f"the region is {width} x {height}; read 1 to {limit:,} pixels at a time")
         if max(abs(x), abs(y)) > 2 * self._limits.side:
             raise ValueError(f"the position is ({x}, {y}); it must be within {2 * self._limits.side:,} pixels")
-        if plane is None or self.metadata.planes == 1 and plane == 0:
+        plane = self._plane if plane is None else plane
+        if plane is not None and not 0 <= plane < self.metadata.planes:
+            raise PlaneError(plane, self.metadata.planes)
+        if plane is None or self._read_plane is None:
             return self._read(x, y, size, level)
-        if self._read_plane is None or not 0 <= plane < self.metadata.planes:
-            raise ValueError(f"plane is {plane}; it must be from 0 to {self.metadata.planes - 1}")
         return self._read_plane(x, y, size, level, plane)
 
     def close(self) -> None:

@@ -51,6 +51,7 @@ class EvidencePolicy(Section):
 
 class InferencePolicy(Section):
     batch_size: Annotated[int, Field(ge=1, le=4_096, strict=True)]
+    focal_plane: Annotated[int, Field(ge=0, le=1_000, strict=True)] = 0  # of a stack, from 1; 0: each tile's sharpest
 
 
 class PriorityPolicy(Section):

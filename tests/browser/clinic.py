@@ -69,6 +69,7 @@ class Clinic:
         self.uploads: dict[str, dict[str, Any]] = {}
         self.requests: list[tuple[str, str, int]] = []
         self.cut = 0  # number of parts to interrupt
+        self.slide_file = fake_readings.CMU
         self.heat = folder / "heat.npz"
         probability, attention = fake_readings.heatmap()
         np.savez(self.heat, probability=probability, attention=attention)
@@ -110,7 +111,7 @@ class Clinic:
 
     async def load_image(self, request: Request) -> SlideImage:
         slide = self.slide_of(request)
-        return SlideImage(fake_readings.CMU, slide["sha256"], None, slide["state"], slide["reading"], self.heat)
+        return SlideImage(self.slide_file, slide["sha256"], None, slide["state"], slide["reading"], self.heat)
 
     async def worklist(self, request: Request) -> Response:
         ordered = sorted(self.slides.values(), key=lambda slide: -slide["priority"])

@@ -24,6 +24,7 @@ from serving.pathology.labels import (
     label_for,
     report_status,
 )
+from serving.pathology.slides.focus import planes_text
 
 LOINC, SNOMED, UCUM = "http://loinc.org", "http://snomed.info/sct", "http://unitsofmeasure.org"
 LOCAL_SYSTEM = "urn:yuheng:pathology"
@@ -144,7 +145,8 @@ def _specimen(body: ReportBody) -> Resource:
             {
                 "text": f"Slide file {slide['format']}, {slide['width']} x {slide['height']} pixels, {mpp} um per "
                 f"pixel ({slide['mpp_from'] or 'unknown'}), SHA-256 {slide['sha256']}."
-            }
+            },
+            *([{"text": f"Read: {planes[0]}. 判读：{planes[1]}。"}] if (planes := planes_text(slide)) else []),
         ],
     }
 

@@ -71,6 +71,7 @@ from serving.pathology.report.page import (
 )
 from serving.pathology.report.pictures import Heatmap, class_colour, overlay_heatmap
 from serving.pathology.report.text import paragraph, paragraphs, single_line
+from serving.pathology.slides.focus import planes_text
 
 BOTTOM_MARGIN = 16 * mm
 TILES_PER_ROW = 6  # evidence tiles in a row
@@ -331,6 +332,7 @@ def _provenance(body: ReportBody) -> list[Flowable]:
         ("Slide SHA-256", "切片 SHA-256", slide["sha256"]),
         ("Slide", "切片", f"{slide['format']}, {slide['width']:,} × {slide['height']:,} px"),
         ("Microns per pixel", "每像素微米", f"{mpp} ({mpp_source.en} {mpp_source.zh})"),
+        *([("Focal planes", "焦平面", " ".join(planes))] if (planes := planes_text(slide)) else []),
         ("Tiles", "图块", f"{grid['tile']} px at {grid['mpp']:g} µm/px"),
         ("Notes", "备注", ", ".join(map(str, slide["notes"])) or "none 无"),
     ]

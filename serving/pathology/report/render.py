@@ -46,9 +46,11 @@ class ReportRenderer:
             reason = "The slide's file is missing", "切片文件缺失"
             raise ProblemError("report_unavailable", actual=reason[0], actual_zh=reason[1])
         try:
-            overview = self.deepzoom.render_region(path, None, None, (OVERVIEW_SIDE, OVERVIEW_SIDE))
+            plane = body["slide"].get("plane")
+            index = None if plane is None else plane - 1
+            overview = self.deepzoom.render_region(path, None, None, (OVERVIEW_SIDE, OVERVIEW_SIDE), index)
             boxes = [(tile["x"], tile["y"], tile["width"], tile["height"]) for tile in body["evidence"]]
-            tile_images = [self.deepzoom.render_region(path, None, box, None) for box in boxes]
+            tile_images = [self.deepzoom.render_region(path, None, box, None, index) for box in boxes]
             probabilities = None if heatmap is None else self.deepzoom.heatmap_cache.get(heatmap)[0]
         except SlideError as error:
             reason = f"The slide cannot be displayed: {error}", "切片无法显示"

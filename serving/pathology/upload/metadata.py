@@ -22,7 +22,7 @@ from serving.pathology.upload import request_form
 RESERVED_FIELD = "reference"  # the inbox file, in the metadata of the store's own uploads
 ABSENT_VALUES = ("", "null", "undefined")  # as JavaScript writes null and undefined
 FORM_FIELDS = tuple(request_form.FormFields.model_fields)
-JSON_FIELDS = ("age", "mpp", "hpv_genotype", "context")  # of the form; all others are texts
+JSON_FIELDS = ("age", "mpp", "focal_plane", "hpv_genotype", "context")  # of the form; all others are texts
 METADATA_FIELDS = ("filename", "sha256", "request", "group", "files", "relativePath", *FORM_FIELDS)
 GROUP = line(64, ": the same for all files of a slide", "：同一切片的各文件取值相同")
 FILE_COUNT = whole_number(1, SLIDE_LIMITS.files)

@@ -80,6 +80,13 @@ CONTEXT = Expected(
     f"a list of up to {MAX_CONTEXT_FIELDS} fields, each with name, value, source and authorisation",
     f"至多 {MAX_CONTEXT_FIELDS} 个字段的列表，各含 name、value、source、authorisation",
 )
+FOCAL_PLANE = Rule(
+    "a whole number from 1, the plane at the slide, to 1000",
+    "1（紧贴玻片）至 1000 的整数",
+    {"type": "integer", "minimum": 1, "maximum": 1_000},
+    lambda value: is_number(value, 1, 1_000) and float(value).is_integer(),
+    lambda value: None if value is None else int(value),
+)
 MPP = Rule(
     f"microns per pixel from {SLIDE_LIMITS.finest_mpp:g} to {SLIDE_LIMITS.coarsest_mpp:g}",
     f"{SLIDE_LIMITS.finest_mpp:g} 至 {SLIDE_LIMITS.coarsest_mpp:g} 的每像素微米数",
@@ -137,6 +144,11 @@ class FormFields(RequestModel):
         str | None, AUTHORISATION.or_null(), Field(description="The patient's; its revocation stops the reading")
     ] = None
     context: Annotated[list[ContextField] | None, Field(max_length=MAX_CONTEXT_FIELDS), CONTEXT] = None
+    focal_plane: Annotated[
+        int | None,
+        FOCAL_PLANE.or_null(),
+        Field(description="Of a stack, the plane that is read; else each tile in its sharpest."),
+    ] = None
     mpp: Annotated[
         float | None,
         MPP.or_null(),

@@ -13,6 +13,7 @@ import io
 import math
 import threading
 from collections import OrderedDict
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,12 +31,21 @@ MAX_DIRECT_PIXELS = 4_194_304  # pixels of a level that are read in one call
 MAX_TILE_PIXELS = 33_554_432  # pixels of a level that may be read for one tile; larger areas are sampled
 MAX_OVERVIEW_PIXELS = 134_217_728  # the same limit for the overview, which is made once per slide
 OVERVIEW_SIDE = 2_048  # pixels of the overview's longer side, at most
+MAX_OVERVIEWS = 3  # of an open slide, one for each focal plane that was viewed last; 13 MB each
 SAMPLES_PER_SIDE, SAMPLE_SIDE = 16, 64  # sampled areas per side, and the side of each in pixels
 DZI_TEMPLATE = (
     '<?xml version="1.0" encoding="UTF-8"?>\n<Image xmlns="http://schemas.microsoft.com/deepzoom/2008" '
     'Format="{format}" Overlap="0" TileSize="{tile}"><Size Width="{width}" Height="{height}"/></Image>\n'
 )
 Box = tuple[int, int, int, int]  # left, top, width, height in pixels of a level
+MAX_SQUARE_RATIO = 1.02  # of the sides of a pixel; beyond it the picture is resampled to square pixels
+
+
+def display_stretch(mpp: Sequence[float] | None) -> tuple[float, float]:
+    """Display pixels, which are square, per slide pixel along x and y. mpp: microns per pixel (x, y)."""
+    if mpp is None or max(mpp) <= MAX_SQUARE_RATIO * min(mpp):
+        return 1.0, 1.0
+    return mpp[0] / min(mpp), mpp[1] / min(mpp)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +55,12 @@ class Pyramid:
 
     width: int
     height: int
+
+    @classmethod
+    def of_slide(cls, size: tuple[int, int], mpp: Sequence[float] | None) -> Pyramid:
+        """The pyramid of a slide in square pixels."""
+        width, height = (max(1, round(side * factor)) for side, factor in zip(size, display_stretch(mpp), strict=True))
+        return cls(width, height)
 
     @property
     def level_count(self) -> int:
@@ -73,24 +89,30 @@ class OpenSlide:
     """An open slide and its overview, from which all levels of low magnification are made."""
 
     def __init__(self, slide: Slide):
-        self.slide, self.pyramid = slide, Pyramid(*slide.metadata.size)
-        self._overview: Pixels | None = None
+        self.slide, self.stretch = slide, display_stretch(slide.metadata.mpp)
+        self.pyramid = Pyramid.of_slide(slide.metadata.size, slide.metadata.mpp)
+        self._overviews: OrderedDict[int | None, Pixels] = OrderedDict()  # by focal plane
         self._lock = threading.Lock()
 
-    def read_tile(self, level: int, column: int, row: int) -> Pixels | None:
-        """(height, width, 3) uint8; None if the pyramid has no such tile."""
-        box = self.pyramid.tile_box(level, column, row)
+    def read_tile(self, level: int, column: int, row: int, plane: int | None = None) -> Pixels | None:
+        """(height, width, 3) uint8; None if the pyramid has no such tile. plane: None is the sharpest of each tile.
+
+        Raises PlaneError.
+        """
+        slide, box = self.slide.at_plane(plane), self.pyramid.tile_box(level, column, row)
         if box is None:
             return None
         left, top, width, height = box
         downsample, overview_downsample = self.pyramid.downsample(level), self._overview_downsample()
         if downsample >= overview_downsample:
-            overview, step = self._load_overview(overview_downsample), downsample // overview_downsample
+            overview, step = self._load_overview(overview_downsample, plane), downsample // overview_downsample
             pixels = overview[top * step : (top + height) * step, left * step : (left + width) * step]
             return downsample_pixels(pixels, (width, height))
         x, y = left * downsample, top * downsample
         extent = min(width * downsample, self.pyramid.width - x), min(height * downsample, self.pyramid.height - y)
-        return read_region(self.slide, x, y, extent, (width, height))
+        stretch_x, stretch_y = self.stretch
+        slide_extent = extent[0] / stretch_x, extent[1] / stretch_y
+        return read_region(slide, x / stretch_x, y / stretch_y, slide_extent, (width, height))
 
     def _overview_downsample(self) -> int:
         """Pixels of the slide per pixel of the overview."""
@@ -99,13 +121,17 @@ class OpenSlide:
             downsample *= 2
         return downsample
 
-    def _load_overview(self, downsample: int) -> Pixels:
+    def _load_overview(self, downsample: int, plane: int | None) -> Pixels:
         with self._lock:
-            if self._overview is None:
+            if plane not in self._overviews:
                 width, height = self.pyramid.width, self.pyramid.height
                 size = math.ceil(width / downsample), math.ceil(height / downsample)
-                self._overview = read_region(self.slide, 0, 0, (width, height), size, MAX_OVERVIEW_PIXELS)
-            return self._overview
+                slide = self.slide.at_plane(plane)
+                self._overviews[plane] = read_region(slide, 0, 0, slide.metadata.size, size, MAX_OVERVIEW_PIXELS)
+                if len(self._overviews) > MAX_OVERVIEWS:
+                    self._overviews.popitem(last=False)
+            self._overviews.move_to_end(plane)
+            return self._overviews[plane]
 
 
 class HeatmapCache:
@@ -135,7 +161,8 @@ class HeatmapCache:
 class DeepZoom:
     """Renders tiles and regions on `threads` threads; further requests wait in a queue.
 
-    The coroutines and the blocking `render_` methods raise SlideError if the slide cannot be decoded.
+    The coroutines and the blocking `render_` methods raise SlideError if the slide cannot be decoded, and PlaneError if
+    it has no such focal plane. Without a plane each tile is from the one in which it is sharpest.
     """
 
     def __init__(self, threads: int = 2, max_open_slides: int = 4, idle_seconds: float = 60.0):
@@ -143,10 +170,12 @@ class DeepZoom:
         self.heatmap_cache = HeatmapCache()
         self._executor = ThreadPoolExecutor(threads, thread_name_prefix="deepzoom")
 
-    async def read_tile(self, path: Path, mpp: float | None, level: int, column: int, row: int) -> bytes | None:
+    async def read_tile(
+        self, path: Path, mpp: float | None, level: int, column: int, row: int, plane: int | None = None
+    ) -> bytes | None:
         """The tile as JPEG; None if the pyramid has no such tile."""
         return await asyncio.get_running_loop().run_in_executor(
-            self._executor, self.render_tile, path, mpp, level, column, row
+            self._executor, self.render_tile, path, mpp, level, column, row, plane
         )
 
     async def read_pyramid(self, path: Path, mpp: float | None) -> Pyramid:
@@ -161,24 +190,34 @@ class DeepZoom:
             self._executor, self.render_region, path, mpp, box, max_size
         )
 
-    def render_tile(self, path: Path, mpp: float | None, level: int, column: int, row: int) -> bytes | None:
+    def render_tile(
+        self, path: Path, mpp: float | None, level: int, column: int, row: int, plane: int | None = None
+    ) -> bytes | None:
         """As `read_tile`, blocking."""
         with self.slide_cache.lease(path, mpp) as open_slide:
-            pixels = open_slide.read_tile(level, column, row)
+            pixels = open_slide.read_tile(level, column, row, plane)
         return None if pixels is None else encode_image(pixels)
 
     def _load_pyramid(self, path: Path, mpp: float | None) -> Pyramid:
         with self.slide_cache.lease(path, mpp) as open_slide:
             return open_slide.pyramid
 
-    def render_region(self, path: Path, mpp: float | None, box: Box | None, max_size: tuple[int, int] | None) -> bytes:
+    def render_region(
+        self,
+        path: Path,
+        mpp: float | None,
+        box: Box | None,
+        max_size: tuple[int, int] | None,
+        plane: int | None = None,
+    ) -> bytes:
         """As `read_region`, blocking."""
         with self.slide_cache.lease(path, mpp) as open_slide:
-            slide = open_slide.slide
+            slide = open_slide.slide.at_plane(plane)
             left, top, width, height = box or (0, 0, *slide.metadata.size)
-            max_width, max_height = max_size or (width, height)
-            scale = max(width / max_width, height / max_height, 1.0)
-            size = max(1, round(width / scale)), max(1, round(height / scale))
+            stretch_x, stretch_y = open_slide.stretch
+            max_width, max_height = max_size or (width * stretch_x, height * stretch_y)
+            scale = max(width * stretch_x / max_width, height * stretch_y / max_height, 1.0)
+            size = max(1, round(width * stretch_x / scale)), max(1, round(height * stretch_y / scale))
             return encode_image(
                 read_region(
                     slide, left, top, (width, height), size, MAX_OVERVIEW_PIXELS if box is None else MAX_TILE_PIXELS

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from serving.core.http.schema import STORE_PROBLEMS, Schema, operation, path_param, query_params
-from serving.pathology.viewer.tile_routes import GEOJSON, JPEG, PNG, XML, AnnotationQuery
+from serving.pathology.viewer.tile_routes import GEOJSON, JPEG, PNG, XML, AnnotationQuery, PlaneQuery
 
 VIEWER_PROBLEMS: dict[str, tuple[str, ...]] = {
     **{
         f"GET /v1/slides/{{id}}/{name}": ("unknown_slide", "slide_state", *more, *STORE_PROBLEMS)
         for name, more in (
             ("image.dzi", ("slide_unreadable",)),
-            ("image_files/{level}/{tile}", ("not_found", "slide_unreadable")),
+            ("image_files/{level}/{tile}", ("not_found", "slide_unreadable", "bad_parameter")),
             ("heatmap.dzi", ()),
             ("heatmap_files/{level}/{tile}", ("not_found",)),
             ("annotations.geojson", ("bad_parameter",)),
@@ -28,7 +28,7 @@ def viewer_paths() -> Schema:
         path_param("tile", "column_row, and the kind of picture", pattern="^[0-9]{1,6}_[0-9]{1,6}\\.(jpeg|png)$"),
     ]
     return {
-        **_pyramid_paths("image", "jpeg", JPEG, "the slide", tile_params),
+        **_pyramid_paths("image", "jpeg", JPEG, "the slide", [*tile_params, *query_params(PlaneQuery)]),
         **_pyramid_paths("heatmap", "png", PNG, "the probability of its tiles", tile_params),
         "/v1/slides/{id}/annotations.geojson": _get_operation(
             "GET /v1/slides/{id}/annotations.geojson",

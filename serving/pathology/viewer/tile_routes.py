@@ -17,14 +17,16 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
+from datasets.errors import FieldError
 from datasets.slides.errors import SlideError
+from datasets.slides.reader import PlaneError
 from serving.core.http.problems import ProblemError
 from serving.core.http.request import Request, Response, StreamingResponse, etag_matches, make_etag
 from serving.core.http.router import Routes
-from serving.core.http.validation import RequestModel, matching, parse_query
+from serving.core.http.validation import RequestModel, matching, parse_query, whole_number
 from serving.pathology.context import state_problem
 from serving.pathology.viewer import geojson
-from serving.pathology.viewer.deepzoom import DeepZoom, Pyramid, render_heatmap_tile
+from serving.pathology.viewer.deepzoom import DeepZoom, Pyramid, display_stretch, render_heatmap_tile
 
 TILE_PATTERN = re.compile(r"(\d{1,6})_(\d{1,6})\.(jpeg|png)", re.ASCII)
 PROBABILITY_PATTERN = r"0(\.[0-9]{1,9})?|1(\.0{1,9})?"
@@ -59,6 +61,21 @@ class AnnotationQuery(RequestModel):
     ] = ""
 
 
+MAX_PLANES = 1_000
+
+
+class PlaneQuery(RequestModel):
+    plane: Annotated[
+        int,
+        whole_number(1, MAX_PLANES),
+        Field(description="Focal plane, from 1 at the slide upwards; else each tile's sharpest."),
+    ] = 0
+
+    @property
+    def index(self) -> int | None:
+        return self.plane - 1 if self.plane else None
+
+
 class TileRoutes:
     """load_image: finds the slide named by a request's path; raises ProblemError if it cannot be shown."""
 
@@ -84,20 +101,24 @@ class TileRoutes:
 
     async def get_image_tile(self, request: Request) -> Response:
         image, (level, x, y) = await self.load_image(request), _tile_coords(request, "jpeg")
-        etag = make_etag(image.sha256, "image", level, x, y)
+        query = parse_query(request, PlaneQuery)
+        etag = make_etag(image.sha256, "image", level, x, y, *([f"plane {query.plane}"] if query.plane else []))
         if not_modified := _not_modified_response(request, etag):
             return not_modified
         try:
-            tile = await self.deepzoom.read_tile(image.path, image.mpp, level, x, y)
+            tile = await self.deepzoom.read_tile(image.path, image.mpp, level, x, y, query.index)
         except SlideError as error:
             raise _unreadable(error) from error
+        except PlaneError as error:
+            expected = f"a focal plane from 1 to {error.planes}", f"1 至 {error.planes} 的焦平面"
+            raise ProblemError("bad_parameter", errors=[FieldError("plane", str(query.plane), *expected)]) from error
         if tile is None:
             raise _not_found(request)
         return _cacheable_response(tile, JPEG, etag)
 
     async def get_heatmap_descriptor(self, request: Request) -> Response:
         reading, _ = _require_reading(image := await self.load_image(request))
-        pyramid = Pyramid(reading["slide"]["width"], reading["slide"]["height"])
+        pyramid = _reading_pyramid(reading)
         etag = make_etag(image.sha256, reading["model"]["bundle"], "dzi")
         return _not_modified_response(request, etag) or _cacheable_response(pyramid.dzi("png"), XML, etag)
 
@@ -107,12 +128,15 @@ class TileRoutes:
         etag = make_etag(image.sha256, reading["model"]["bundle"], reading["config_sha256"], "heat", level, x, y)
         if not_modified := _not_modified_response(request, etag):
             return not_modified
-        pyramid = Pyramid(reading["slide"]["width"], reading["slide"]["height"])
+        pyramid = _reading_pyramid(reading)
         box = pyramid.tile_box(level, x, y)
         if box is None:
             raise _not_found(request)
         probabilities, _ = await self._load_heatmap(heatmap_path)
-        tile_width, tile_height = reading["grid"]["extent"]
+        stretch = display_stretch(reading["slide"]["mpp"])
+        tile_width, tile_height = (
+            side * factor for side, factor in zip(reading["grid"]["extent"], stretch, strict=True)
+        )
         return _cacheable_response(
             await asyncio.to_thread(
                 render_heatmap_tile, probabilities, (tile_width, tile_height), pyramid.downsample(level), box
@@ -136,7 +160,7 @@ class TileRoutes:
 
     async def _pyramid(self, image: SlideImage) -> Pyramid:
         if image.reading is not None:
-            return Pyramid(image.reading["slide"]["width"], image.reading["slide"]["height"])
+            return _reading_pyramid(image.reading)
         try:
             return await self.deepzoom.read_pyramid(image.path, image.mpp)
         except SlideError as error:
@@ -156,6 +180,11 @@ def _tile_coords(request: Request, image_format: str) -> tuple[int, int, int]:
     if match is None or match[3] != image_format or not LEVEL_PATTERN.fullmatch(level):
         raise _not_found(request)
     return int(level), int(match[1]), int(match[2])
+
+
+def _reading_pyramid(reading: dict[str, Any]) -> Pyramid:
+    slide = reading["slide"]
+    return Pyramid.of_slide((slide["width"], slide["height"]), slide["mpp"])
 
 
 def _require_reading(image: SlideImage) -> tuple[dict[str, Any], Path]:

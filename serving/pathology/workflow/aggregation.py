@@ -24,7 +24,7 @@ from models.pathology.decision import Reading, TileTable, decide, tile_probabili
 from models.pathology.onnx_sessions import SlideGraph
 from models.pathology.policy import ReadingPolicy
 from serving.core.identifiers import utc_now
-from serving.pathology.slides import storage
+from serving.pathology.slides import focus, storage
 from serving.pathology.slides import store as slide_store
 from serving.pathology.slides.store import Row
 from serving.pathology.workflow import slide_files
@@ -50,7 +50,9 @@ def aggregate_slide(context: StepContext, slide_id: str, bundle: Bundle[SlideCar
     storage.write_file(slide_dir / "reading.json", json.dumps(payload, ensure_ascii=False, indent=1).encode())
     state = "abstained" if reading.triage == "abstained" else "ready"
     reasons = {"reasons": payload["abstained"]} if payload["abstained"] else {}
-    context.transition(slide_id, state, {"triage": reading.triage}, reading=payload, **reasons)
+    planes = focus.planes_text(payload["slide"])
+    detail = {"triage": reading.triage} | ({} if planes is None else {"planes": planes[0]})
+    context.transition(slide_id, state, detail, reading=payload, **reasons)
     shutil.rmtree(slide_dir / "batches", ignore_errors=True)
     return state
 
@@ -124,6 +126,7 @@ def _describe_slide(row: Row, metadata: Row) -> Row:
         "height": full_level["height"],
         "mpp": metadata["mpp"],
         "mpp_from": metadata["mpp_from"],
+        **focus.describe_planes(metadata),
         "notes": [*metadata["notes"], *(note["code"] for note in row["notes"])],
     }
 

@@ -37,4 +37,4 @@ class Prefetcher:
 
 
 def _cache_key(request: TileRequest) -> tuple[object, ...]:
-    return request.path, request.mpp, request.extent, request.bundle, request.positions.tobytes()
+    return request.path, request.mpp, request.extent, request.bundle, request.plane, request.positions.tobytes()

@@ -46,7 +46,7 @@ class TileRequest:
     """path: the de-identified slide, relative to the slides' folder. positions: (n, 2) left, top in level-0 pixels.
 
     mpp: microns per pixel (x, y). extent: level-0 pixels (x, y) that a tile covers. bundle: the digest of the bundle
-    `model` `version` with which the slide is read.
+    `model` `version` with which the slide is read. plane: the focal plane to read; None is each tile's sharpest.
     """
 
     path: str
@@ -56,6 +56,7 @@ class TileRequest:
     model: str
     version: str
     bundle: str
+    plane: int | None = None
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -66,6 +67,7 @@ class TileRequest:
             "model": self.model,
             "version": self.version,
             "bundle": self.bundle,
+            "plane": self.plane,
         }
 
     @classmethod
@@ -84,6 +86,7 @@ class TileRequest:
             str(payload["model"]),
             str(payload["version"]),
             str(payload["bundle"]),
+            None if payload.get("plane") is None else int(payload["plane"]),
         )
 
 
@@ -211,6 +214,7 @@ def available_cpus() -> int:
 
 def _decode_ahead(slide: Slide, request: TileRequest, tile_side: int, batch_size: int) -> Generator[Pixels]:
     """Batches of tiles in order, each (n, side, side, 3) uint8, decoded in a thread ahead of the caller."""
+    slide = slide.at_plane(request.plane)
     batches: queue.Queue[Pixels | BaseException | None] = queue.Queue(maxsize=PREFETCHED_BATCHES)
     stop = threading.Event()
 

@@ -28,7 +28,7 @@ from models.pathology.card import SlideCard
 from models.pathology.policy import ReadingPolicy
 from serving.core.db.engine import write_transaction
 from serving.pathology.originals import assembly
-from serving.pathology.slides import scale, storage, upload_store
+from serving.pathology.slides import focus, scale, storage, upload_store
 from serving.pathology.slides import store as slide_store
 from serving.pathology.slides.store import Row
 from serving.pathology.workflow import slide_files
@@ -41,7 +41,7 @@ PROOF_NAME = "proof.json"
 def verify_file(context: StepContext, slide_id: str) -> bool:
     """Check that the file has the announced SHA-256, that its format is sound, and that its scale is known.
 
-    A slide whose scale is doubtful waits: this workflow ends, and another begins when the scale is confirmed.
+    A slide whose scale is doubtful or unknown waits: this workflow ends, and another begins once it is confirmed.
     """
     row = context.load_row(slide_id)
     if (context.slide_dir(slide_id) / "slide").exists():
@@ -62,7 +62,10 @@ def verify_file(context: StepContext, slide_id: str) -> bool:
     if reason is not None:
         context.transition(slide_id, scale.WAITING_STATE, reasons=[reason])
         return False
-    return True if metadata.mpp is not None else context.fail(slide_id, [slide_issue("no_scale")])
+    assert metadata.mpp is not None, "a slide without a scale waits for it"
+    if issue := focus.missing_plane(focus.requested_plane(row["request"]), metadata.planes):
+        return context.fail(slide_id, [issue])
+    return True
 
 
 def deidentify_file(context: StepContext, slide_id: str) -> bool:
@@ -112,7 +115,8 @@ def check_quality(context: StepContext, slide_id: str, bundle: Bundle[SlideCard]
     path = context.deidentified_path(slide_id)
 
     def inspect_slide() -> tuple[SlideMetadata, float, Grid, list[str]]:
-        with sandbox.open_slide(path, row["mpp"]) as opened:
+        with sandbox.open_slide(path, row["mpp"]) as open_slide:
+            opened = open_slide.at_plane(focus.chosen_plane(open_slide.metadata, row, policy))
             tissue_mask = tissue.find_tissue(opened)
             grid = tiling.tile_grid(opened.metadata, tissue_mask, _grid_config(bundle.card, policy), row["name"])
             sample = np.unique(
@@ -142,7 +146,7 @@ def check_quality(context: StepContext, slide_id: str, bundle: Bundle[SlideCard]
         extent=np.array(grid.extent),
         shape=np.array(grid.shape),
         mpp=np.array(metadata.mpp),
-        facts=np.array(json.dumps(asdict(metadata))),
+        facts=np.array(json.dumps(asdict(metadata) | {"plane": focus.chosen_plane(metadata, row, policy)})),
     )
     detail = {"tissue": round(share, 4), "tiles": len(grid)}
     context.transition(slide_id, "quality_passed", detail)
@@ -178,6 +182,7 @@ def infer_batch(
             bundle.card.model,
             bundle.card.version,
             bundle.digest,
+            json.loads(str(grid["facts"])).get("plane"),
         )
 
     if not path.exists():

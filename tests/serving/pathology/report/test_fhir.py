@@ -67,6 +67,14 @@ def test_a_signed_report_is_coded_and_names_its_signer():
     assert "高级别鳞状上皮内病变" in resource["conclusion"]
 
 
+def test_the_specimen_says_which_focal_planes_were_read():
+    stack = {"planes": 5, "plane_spacing": 1.0, "plane": None}
+    for plane, words in ((None, "each tile in the sharpest"), (2, "focal plane 2 of 5, 1 µm apart")):
+        resource = build_diagnostic_report({**READING, "slide": READING["slide"] | stack | {"plane": plane}})
+        assert words in find_contained(resource, "specimen")["note"][1]["text"]
+    assert len(find_contained(build_diagnostic_report(READING), "specimen")["note"]) == 1
+
+
 def test_the_device_names_the_model_its_weights_policy_and_configuration():
     versions = {
         version["type"]["coding"][0]["code"]: version["value"]

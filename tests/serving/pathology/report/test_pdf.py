@@ -133,3 +133,17 @@ def test_the_shipped_font_has_the_digest_in_its_readme():
     digest = hashlib.sha256(text.FONT_FILE.read_bytes()).hexdigest()
     assert f"`{digest}`" in (Path(text.FONT_FILE).parent / "README.md").read_text()
     assert "SIL OPEN FONT LICENSE" in (Path(text.FONT_FILE).parent / "OFL.txt").read_text().upper()
+
+
+@pytest.mark.parametrize(
+    ("plane", "expected"),
+    [
+        (None, "5 focal planes, 1 µm apart; each tile in the sharpest 5 个焦平面，间距 1 µm；各图块取最清晰者"),
+        (2, "focal plane 2 of 5, 1 µm apart, counted from the slide"),
+    ],
+)
+def test_a_report_says_which_focal_planes_were_read(plane, expected):
+    slide = READING["slide"] | {"planes": 5, "plane_spacing": 1.0, "plane": plane}
+    _, words = render_without_images({**READING, "slide": slide})
+    assert expected.replace(" ", "") in words.replace(" ", "")
+    assert "焦平面" not in render_without_images(READING)[1]

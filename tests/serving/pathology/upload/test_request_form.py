@@ -22,6 +22,7 @@ FULL_FORM = FORM | {
     "hpv_genotype": ["16", "52"],
     "previous_result": "ASC-US",
     "menopause": "after",
+    "focal_plane": 3,
     "context": [BLEEDING],
     "mpp": 0.25,
 }

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datasets.slides.simulate import writers
+from datasets.slides.simulate.slides import simulate_slide
 from serving.core.http.request import etag_matches, make_etag
 from serving.pathology.slides import store as slide_store
 from tests.serving.pathology import fake_readings
@@ -24,6 +26,26 @@ def test_tiles_of_slide_and_heatmap_are_served_and_then_cached(clinic):
             assert (again.status_code, again.content) == (304, b""), address
         for address in ("image_files/12/99_0.jpeg", "image_files/12/0_0.png", "image_files/x/0_0.jpeg"):
             assert (await client.get(f"{path}/{address}")).status_code == 404, address
+
+    clinic.run(story)
+
+
+def test_a_tile_of_a_stack_is_served_in_each_plane_and_one_that_it_lacks_is_refused(clinic, tmp_path):
+    async def story(client, gateway):
+        slide = put_read_slide(gateway)
+        folder = gateway.settings.paths.slides / slide / "slide"
+        (folder / fake_readings.CMU.name).unlink()
+        writers.write_dicom(folder, simulate_slide(seed=5, label="HSIL", columns=4, rows=2), planes=3)
+        path = f"/v1/slides/{slide}/image_files/10/0_0.jpeg"
+        sharpest, *planes = [
+            await client.get(path + query) for query in ("", *(f"?plane={plane}" for plane in (1, 2, 3)))
+        ]
+        assert [each.status_code for each in (sharpest, *planes)] == [200] * 4
+        assert sharpest.content == planes[0].content, "the first plane is sharp at the left"
+        assert len({each.content for each in planes}) == len({each.headers["etag"] for each in planes}) == 3
+        for plane in ("0", "4", "x", "-1"):
+            refused = await client.get(f"{path}?plane={plane}")
+            assert (refused.status_code, refused.json()["errors"][0]["field"]) == (422, "plane"), plane
 
     clinic.run(story)
 

@@ -9,7 +9,7 @@ import pytest
 import tifffile
 
 from datasets.slides.deidentification import deidentify
-from datasets.slides.simulate import pyramid
+from datasets.slides.simulate import pyramid, writers
 from datasets.slides.simulate.slides import simulate_slide
 from models.bundle import Bundle
 from models.pathology.card import SlideCard
@@ -38,6 +38,13 @@ def slide_file(tmp_path_factory):
     """A simulated slide of 2,048 x 1,536 pixels at 0.5 um."""
     path = tmp_path_factory.mktemp("slide") / "hsil.tiff"
     return pyramid.write_tiff(path, simulate_slide(seed=5, label="HSIL", columns=8, rows=6))
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory):
+    """A simulated stack of three focal planes, of which the first is sharp at the left and the last at the right."""
+    simulated = simulate_slide(seed=5, label="HSIL", columns=4, rows=4)
+    return writers.write_dicom(tmp_path_factory.mktemp("stack"), simulated, planes=3)
 
 
 @pytest.fixture(scope="module")
@@ -188,7 +195,7 @@ def test_the_batch_size_does_not_change_the_reading(context, settings, slide_fil
         ("all_background", "quality_failed", "all_background"),
         ("out_of_focus", "quality_failed", "out_of_focus"),
         ("pen_marks", "quality_failed", "pen_marks"),
-        ("no_scale", "failed", "no_scale"),
+        ("no_scale", "awaiting_scale", "no_scale"),
     ],
 )
 def test_a_slide_that_cannot_be_read_ends_with_its_reason(context, settings, tmp_path, defect, state, code):
@@ -205,6 +212,41 @@ def test_a_scale_given_by_an_operator_is_used_and_named_as_such(context, setting
     slide = create_slide(context, path, mpp=0.5)
     run_all_steps(context, slide, load_test_bundle(settings))
     assert slide_store.get(context.engine, slide)["reading"]["slide"]["mpp_from"] == "operator"
+
+
+@pytest.mark.parametrize("plane", [None, 1])
+def test_a_stack_is_read_in_the_sharpest_planes_or_in_the_requested_one_and_says_so(context, settings, stack, plane):
+    slide = create_slide(context, stack, request=FORM | ({} if plane is None else {"focal_plane": plane}))
+    state, _ = run_all_steps(context, slide, load_test_bundle(settings))
+    assert state in ("ready", "abstained")
+    reading = slide_store.get(context.engine, slide)["reading"]
+    facts = {name: reading["slide"][name] for name in ("planes", "plane_spacing", "plane")}
+    assert facts == {"planes": 3, "plane_spacing": 1.0, "plane": plane}
+    detail = slide_store.events_after(context.engine, slide)[-1]["detail"]
+    assert detail["planes"].startswith("3 focal planes" if plane is None else "focal plane 1 of 3")
+    if plane is not None:  # its right part is blurred there
+        assert reading["tiles"]["unfit"].get("focus", 0) > 0
+
+
+def test_a_plane_that_the_slide_does_not_have_is_refused(context, stack, slide_file):
+    for path, planes in ((stack, 3), (slide_file, 1)):
+        slide = create_slide(context, path, request=FORM | {"focal_plane": 4})
+        assert not steps.verify_file(context, slide)
+        row = slide_store.get(context.engine, slide)
+        assert (row["state"], row["code"]) == ("failed", "no_such_plane")
+        assert f"the slide has {planes}" in row["reasons"][0]["en"]
+
+
+def test_a_slide_without_a_scale_is_read_once_a_person_has_entered_it(context, settings, tmp_path):
+    path = pyramid.write_tiff(tmp_path / "a.tiff", simulate_slide(6, 0, columns=4, rows=3, defect="no_scale"))
+    slide = create_slide(context, path)
+    assert not steps.verify_file(context, slide)
+    row = slide_store.get(context.engine, slide)
+    assert (row["state"], row["code"], row["reasons"][0]["scales"]) == ("awaiting_scale", "no_scale", [])
+    with write_transaction(context.engine) as connection:
+        scale.confirm(connection, slide, 0.5, "clinic-7")
+    assert run_all_steps(context, slide, load_test_bundle(settings))[0] in ("ready", "abstained")
+    assert slide_store.get(context.engine, slide)["reading"]["slide"]["mpp"] == [0.5, 0.5]
 
 
 def test_a_wrong_sha256_and_a_truncated_file_fail_the_slide(context, slide_file, tmp_path):

@@ -14,6 +14,8 @@ export class SlideImage {
   opacity = 0.6;
   selected = -1; // index of the selected evidence
   tiledImage: OpenSeadragon.TiledImage | null = null; // null until the slide can be seen
+  plane: number | null = null; // focal plane, from 1; null: each tile in its sharpest
+  private arriving: OpenSeadragon.TiledImage | null = null; // another plane, while its tiles load
   private viewer!: OpenSeadragon.Viewer; // set by open()
   private heatmap: OpenSeadragon.TiledImage | null = null;
   private readonly baseUrl: string;
@@ -57,10 +59,35 @@ export class SlideImage {
     this.viewer?.destroy();
   }
 
+  // Shows another focal plane in the same place. The one before stays below it until its tiles are here.
+  setPlane(plane: number | null): void {
+    if (plane === this.plane || !this.tiledImage) return;
+    this.plane = plane;
+    this.viewer.addTiledImage({
+      tileSource: this.address("image.dzi", plane), index: 1,
+      success: (event: unknown) => {
+        const image = (event as { item: OpenSeadragon.TiledImage }).item;
+        if (this.plane !== plane) {
+          this.viewer.world.removeItem(image);
+          return;
+        }
+        if (this.arriving) this.viewer.world.removeItem(this.arriving);
+        this.arriving = image;
+        const finish = (): void => {
+          if (this.arriving !== image || !image.getFullyLoaded()) return;
+          this.viewer.world.removeItem(this.tiledImage!);
+          [this.tiledImage, this.arriving] = [image, null];
+        };
+        image.addHandler("fully-loaded-change", finish);
+        finish();
+      },
+    });
+  }
+
   showReading(reading: Reading): void {
     this.reading = reading;
     this.viewer.addTiledImage({
-      tileSource: `${this.baseUrl}/heatmap.dzi`, opacity: this.heatmapVisible ? this.opacity : 0, index: 1,
+      tileSource: `${this.baseUrl}/heatmap.dzi`, opacity: this.heatmapVisible ? this.opacity : 0,
       success: (event: unknown) => {
         this.heatmap = (event as { item: OpenSeadragon.TiledImage }).item;
         this.setHeatmap(this.heatmapVisible, this.opacity);
@@ -119,7 +146,7 @@ export class SlideImage {
 
   // The longest bar of 1, 2 or 5 times a power of ten that fits; no bar where the scale is unknown.
   drawScaleBar(): void {
-    const mpp = this.reading?.slide.mpp?.[0];
+    const mpp = Math.min(...(this.reading?.slide.mpp ?? [0])); // of the displayed pixels, which are square
     if (!mpp || !this.tiledImage) return;
     const bar = byId("bar");
     const zoom = this.tiledImage.viewportToImageZoom(this.viewer.viewport.getZoom(true)); // screen pixels per slide pixel
@@ -133,8 +160,10 @@ export class SlideImage {
   }
 
   // Draws a region with a margin around it, assembled from the full-resolution tiles that the viewer requests too.
-  async drawThumbnail(region: Region, canvas: HTMLCanvasElement): Promise<void> {
+  async drawThumbnail({ x, y, width: regionWidth, height: regionHeight }: Region, canvas: HTMLCanvasElement): Promise<void> {
     const size = this.tiledImage!.getContentSize();
+    const [stretchX, stretchY] = this.stretch();
+    const region = { x: x * stretchX, y: y * stretchY, width: regionWidth * stretchX, height: regionHeight * stretchY };
     const left = region.x - region.width * MARGIN;
     const top = region.y - region.height * MARGIN;
     const width = region.width * (1 + 2 * MARGIN);
@@ -146,7 +175,7 @@ export class SlideImage {
     for (let column = Math.max(0, Math.floor(left / TILE_PX)); column * TILE_PX < Math.min(left + width, size.x); column += 1) {
       for (let row = Math.max(0, Math.floor(top / TILE_PX)); row * TILE_PX < Math.min(top + height, size.y); row += 1) {
         const image = new Image();
-        image.src = `${this.baseUrl}/image_files/${level}/${column}_${row}.jpeg`;
+        image.src = this.address(`image_files/${level}/${column}_${row}.jpeg`, this.reading?.slide.plane);
         loads.push(image.decode().then(() => {
           context.drawImage(image, (column * TILE_PX - left) * scale, (row * TILE_PX - top) * scale,
             image.naturalWidth * scale, image.naturalHeight * scale);
@@ -160,7 +189,20 @@ export class SlideImage {
   }
 
   private viewportRect({ x, y, width, height }: Pick<Region, "x" | "y" | "width" | "height">): OpenSeadragon.Rect {
-    return this.tiledImage!.imageToViewportRectangle(x, y, width, height);
+    const [stretchX, stretchY] = this.stretch();
+    return this.tiledImage!.imageToViewportRectangle(x * stretchX, y * stretchY, width * stretchX, height * stretchY);
+  }
+
+  // Displayed pixels per pixel of the slide: pixels that are not square are displayed at their true proportions.
+  private stretch(): [number, number] {
+    const slide = this.reading?.slide;
+    if (!slide?.width || !this.tiledImage) return [1, 1];
+    const { x, y } = this.tiledImage.getContentSize();
+    return [x / slide.width, y / slide.height];
+  }
+
+  private address(path: string, plane: number | null | undefined): string {
+    return `${this.baseUrl}/${path}${plane ? `?plane=${plane}` : ""}`;
   }
 }
 

@@ -64,6 +64,9 @@ export function SlidePage({ id }: { id: string }) {
       <dialog id="help" aria-labelledby="help-title">
         <h2 id="help-title"><Text en="Keys" zh="快捷键" /></h2>
         <dl>
+          <div id="focus-keys" class="keys-of-focus" hidden>
+            <dt><kbd>PgUp</kbd> <kbd>PgDn</kbd> <kbd>f</kbd></dt><dd><Text en="focal plane up, down, sharpest; Shift and the mouse wheel too" zh="焦平面向上、向下、最清晰；亦可按住 Shift 滚动鼠标滚轮" /></dd>
+          </div>
           {KEYS.map(([keys, en, zh]) => [<dt>{keys.map((key) => [<kbd>{key}</kbd>, " "])}</dt>, <dd><Text en={en} zh={zh} /></dd>])}
         </dl>
         <form method="dialog"><button class="main" autofocus><Text en="Close" zh="关闭" /></button></form>

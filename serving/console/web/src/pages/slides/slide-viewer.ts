@@ -4,6 +4,7 @@ import { fetchJson, ApiError } from "../../ui/api";
 import { formatNumber } from "../../ui/format";
 import { bilingual, bilingualLabel, byId, createElement, errorElement } from "./dom";
 import { FAILED_STATES, READ_STATES, SPECIMENS, STATES } from "./labels";
+import { FocusControl } from "./focus-control";
 import { ReportForm } from "./report-form";
 import { SlideImage } from "./slide-image";
 import { failureCard, factsSection, patientRiskSection, progressCard, proofSection, provenanceSection, resultSection, scaleCard } from "./slide-panel";
@@ -15,6 +16,7 @@ export function startViewer(id: string): () => void {
   let slide: SlideDetail | null = null;
   let image: SlideImage | null = null;
   let form: ReportForm | null = null;
+  let focus: FocusControl | null = null;
   let readingVisible = false;
   let lastLoad: Promise<void> = Promise.resolve();
   let loadQueued = false;
@@ -107,6 +109,7 @@ export function startViewer(id: string): () => void {
       }
       if (slide.reading && !readingVisible) {
         readingVisible = true;
+        focus = FocusControl.add(image, slide.reading, abort.signal);
         image.showReading(slide.reading);
         image.drawScaleBar();
         await renderEvidence(image, slide.reading);
@@ -184,6 +187,7 @@ export function startViewer(id: string): () => void {
       "+": (image) => image.zoomBy(1.5), "=": (image) => image.zoomBy(1.5), "-": (image) => image.zoomBy(1 / 1.5), "_": (image) => image.zoomBy(1 / 1.5), "0": (image) => image.goHome(),
       ArrowLeft: (image) => image.panBy(-1, 0), ArrowRight: (image) => image.panBy(1, 0), ArrowUp: (image) => image.panBy(0, -1), ArrowDown: (image) => image.panBy(0, 1),
       h: (image) => setHeatmap(image, !image.heatmapVisible), "[": (image) => setHeatmap(image, true, image.opacity - 0.1), "]": (image) => setHeatmap(image, true, image.opacity + 0.1),
+      PageUp: () => focus?.step(1), PageDown: () => focus?.step(-1), f: () => focus?.set(null),
       n: (image) => image.select(image.selected + 1), p: (image) => image.select(image.selected < 0 ? -1 : image.selected - 1),
     };
     document.addEventListener("keydown", (event) => {

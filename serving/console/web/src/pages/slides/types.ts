@@ -44,7 +44,11 @@ export interface Reading {
   model: { name: string; version: string; bundle: string };
   policy_version: string;
   config_sha256: string;
-  slide: { mpp: [number, number] | null; mpp_from: string; sha256: string };
+  // planes: focal planes, counted from 1 at the glass; plane: the one that was read, null where each tile was read in its sharpest.
+  slide: {
+    width: number; height: number; mpp: [number, number] | null; mpp_from: string; sha256: string;
+    planes?: number; plane_spacing?: number | null; plane?: number | null;
+  };
   tiles: { read: number; grid: number; unknown: number; unfit: Record<string, number> };
   claim: { en: string; zh: string };
   created: string;
