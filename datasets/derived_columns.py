@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, model_validator
 
 FloatArray = NDArray[np.float64]
 MAX_VALUE = 3.0e38  # slightly below the largest float32: larger values would reach the model as infinity
+DAYS_PER = {"months": 365.25 / 12, "years": 365.25}
 T = TypeVar("T", float, FloatArray)
 
 
@@ -24,12 +25,13 @@ class DerivedFormula(BaseModel):
     sum, mean, max, min: over `of`
     ratio: sum of `of` / sum of `by`; missing if the latter is not above 0, or so small that the ratio exceeds float32
     difference: the first less the second          count: how many of `of` are above `over`
+    months, years: from the second of two dates to the first
     at_least, at_most: the one column of `of`, raised or lowered to `over`
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    op: Literal["sum", "mean", "max", "min", "ratio", "difference", "count", "at_least", "at_most"]
+    op: Literal["sum", "mean", "max", "min", "ratio", "difference", "count", "at_least", "at_most", "months", "years"]
     of: tuple[str, ...]
     by: tuple[str, ...] = ()
     over: float = 0.0
@@ -40,8 +42,8 @@ class DerivedFormula(BaseModel):
             raise ValueError(f"`of` is empty; {self.op} needs at least one column in it")
         if (self.op == "ratio") != bool(self.by):
             raise ValueError("`by` must be given for ratio, and for ratio only")
-        if self.op == "difference" and len(self.of) != 2:
-            raise ValueError(f"`of` names {len(self.of)} columns; difference needs two")
+        if self.op in ("difference", *DAYS_PER) and len(self.of) != 2:
+            raise ValueError(f"`of` names {len(self.of)} columns; {self.op} needs two")
         if self.op in ("at_least", "at_most") and len(self.of) != 1:
             raise ValueError(f"`of` names {len(self.of)} columns; {self.op} needs one")
         return self
@@ -51,7 +53,7 @@ class DerivedFormula(BaseModel):
         return self.of + self.by
 
     def compute(self, operands: Sequence[float], divisors: Sequence[float] = ()) -> float:
-        """The value for one row; NaN is missing."""
+        """The value for one row; NaN is missing, a date is in days."""
         for value in (*operands, *divisors):
             if value != value:
                 return math.nan
@@ -62,6 +64,8 @@ class DerivedFormula(BaseModel):
                 return min(operands)
             case "difference":
                 return operands[0] - operands[1]
+            case "months" | "years":
+                return (operands[0] - operands[1]) / DAYS_PER[self.op]
             case "count":
                 return float(sum(value > self.over for value in operands))
             case "at_least":
@@ -78,7 +82,7 @@ class DerivedFormula(BaseModel):
         return ratio if abs(ratio) <= MAX_VALUE else math.nan
 
     def compute_batch(self, operands: Sequence[FloatArray], divisors: Sequence[FloatArray] = ()) -> FloatArray:
-        """The values for a batch; each operand is (rows,)."""
+        """The values for a batch; each operand is (rows,), a date in days."""
         missing = np.logical_or.reduce([np.isnan(operand) for operand in (*operands, *divisors)])
         with np.errstate(all="ignore"):
             match self.op:
@@ -88,6 +92,8 @@ class DerivedFormula(BaseModel):
                     value = np.minimum.reduce(list(operands))
                 case "difference":
                     value = operands[0] - operands[1]
+                case "months" | "years":
+                    value = (operands[0] - operands[1]) / DAYS_PER[self.op]
                 case "count":
                     value = np.sum([operand > self.over for operand in operands], axis=0).astype(np.float64)
                 case "at_least":

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from datasets.derived_columns import MAX_VALUE, DerivedFormula
+from datasets.derived_columns import DAYS_PER, MAX_VALUE, DerivedFormula
 from datasets.errors import DataError, FieldError, did_you_mean
 from datasets.files.config_file import ConfigFileError, read_config
 from datasets.tables.values.dates import DATE_FORMS
@@ -162,6 +162,8 @@ class TableSchema(BaseModel):
                 raise ValueError(
                     f"{self.name}: {column.name} is derived from {', '.join(undeclared)}, not declared before it"
                 )
+            if column.derived:
+                _check_operands(self.name, column, self.columns[:index])
         return self
 
     def __getitem__(self, name: str) -> ColumnSchema:
@@ -183,6 +185,17 @@ class TableSchema(BaseModel):
         if len(targets) != 1:
             raise DataError(f"{self.name}: {len(targets)} columns have the role 'target'; there must be exactly one.")
         return targets[0]
+
+
+def _check_operands(table: str, column: ColumnSchema, earlier: Sequence[ColumnSchema]) -> None:
+    """Raises ValueError where dates are added up as numbers, or the time between others than dates is asked for."""
+    assert column.derived is not None
+    dates = {other.name for other in earlier if other.date_format}
+    reads_dates = column.derived.op in DAYS_PER
+    wrong = [name for name in column.derived.operand_names if (name in dates) != reads_dates]
+    if wrong:
+        expected = "a column with a date_format" if reads_dates else "a number"
+        raise ValueError(f"{table}: {column.name} is derived from {', '.join(wrong)}; {expected} is expected")
 
 
 def format_number(value: float) -> str:

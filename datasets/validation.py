@@ -15,7 +15,7 @@ from datasets.derived_columns import FloatArray
 from datasets.errors import FieldError, InvalidTableError, did_you_mean
 from datasets.schema import ColumnSchema, TableSchema
 from datasets.tables import reader
-from datasets.tables.values.dates import to_iso
+from datasets.tables.values.dates import to_days, to_iso
 from datasets.tables.values.marks import missing_mask, split_codes
 from datasets.tables.values.numbers import TRUTH, canonical_level, parse_numbers
 
@@ -109,6 +109,7 @@ _DTYPES: dict[str, type[pl.DataType]] = {"number": pl.Float64, "category": pl.St
 
 
 def _to_floats(series: pl.Series) -> FloatArray:
+    series = to_days(series) if series.dtype == pl.String else series
     return series.cast(pl.Float64).fill_null(float("nan")).to_numpy()
 
 

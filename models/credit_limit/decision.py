@@ -23,7 +23,7 @@ from models.credit_limit.improvements import ImprovementFinder, Score
 from models.credit_limit.ledger import CreditLedger
 from models.credit_limit.limit_formula import APPRAISAL, ASSETS, CONDUCT, CreditLimitFormula, CreditLimitResult
 from models.credit_limit.policy import Policy
-from models.feature_encoder import FeatureEncoder
+from models.feature_encoder import FeatureEncoder, date_operands
 from models.policy.arithmetic import ArrayOps, ScalarOps
 from models.scorecard.batch_columns import check_pd_range, gather_codes, to_int
 from models.scorecard.explanations import Explainer, cutoff_points, round_reason_points
@@ -63,7 +63,7 @@ class CreditDecisionEngine:
         self._array_formula = CreditLimitFormula(policy, ArrayOps)
         self._ledger = CreditLedger(policy)
         self._explainer = Explainer(card, self.cutoff)
-        self._encoder = FeatureEncoder(card.inputs)
+        self._encoder = FeatureEncoder(card.inputs, card.missing, date_operands(card.inputs, card.also))
         self._derived = [(index, c.name) for index, c in enumerate(card.inputs) if c.derived is not None]
         self._grade_edges = [grade.pd_up_to for grade in policy.risk.grades]
         self._grade_names = [grade.name for grade in policy.risk.grades]

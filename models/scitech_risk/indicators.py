@@ -13,7 +13,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from models.card import Card
-from models.feature_encoder import FeatureEncoder, required_columns
+from models.feature_encoder import FeatureEncoder, date_operands, required_columns
 from models.policy.arithmetic import any_of
 from models.scitech_risk.limit_formula import INDICATORS
 from models.scitech_risk.policy import Policy
@@ -47,7 +47,7 @@ class IndicatorReader:
         inputs = {column.name for column in card.inputs}
         self.fields = tuple(columns[name] for name in columns if name in used_names - inputs)
         encoded_columns = required_columns(card.inputs, card.also)
-        self.encoder = FeatureEncoder(encoded_columns)
+        self.encoder = FeatureEncoder(encoded_columns, card.missing, date_operands(card.inputs, card.also))
         positions = {column.name: index for index, column in enumerate(encoded_columns)}
         self._number_positions = [(name, positions[name]) for name in self._numbers]
         self._derived_positions = [(c.name, index) for index, c in enumerate(encoded_columns) if c.derived is not None]

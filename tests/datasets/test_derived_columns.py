@@ -85,3 +85,12 @@ def test_a_formula_over_later_columns_is_refused():
 def test_a_formula_without_its_parts_is_refused(wrong):
     with pytest.raises(ValidationError):
         DerivedFormula.model_validate(wrong)
+
+
+@pytest.mark.parametrize("op", ["months", "ratio"])
+def test_time_is_counted_between_dates_and_nothing_else_is(op):
+    date_column = {"kind": "text", "date_format": "YYYY-MM-DD"} if op == "ratio" else {}
+    formula = {"op": op, "of": ("a", "b"), **({"by": ("b",)} if op == "ratio" else {})}
+    columns = [ColumnSchema(name="a", **date_column), ColumnSchema(name="b"), ColumnSchema(name="c", derived=formula)]
+    with pytest.raises(ValueError, match="is derived from a.* is expected"):
+        TableSchema(name="t", columns=tuple(columns))

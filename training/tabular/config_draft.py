@@ -11,7 +11,7 @@ from datasets.schema import ColumnSchema
 from datasets.tables.values.numbers import NumberFormat, number_as_text
 from training.tabular.columns.leaks import describe_leak
 from training.tabular.columns.target import TargetValue
-from training.tabular.user_table import UserTableConfig, read_user_table
+from training.tabular.user_table import UserTable, UserTableConfig, read_user_table
 
 MAX_COMMENT = 500  # characters
 
@@ -49,7 +49,17 @@ def draft_config(data: UserTableConfig, product: str) -> str:
             comments.insert(0, _value_range(user_table.frame[column.name]))
         comment = _one_line(" ".join(text for text in comments if text)).rstrip(";")
         lines.append(f"{_toml_string(column.name)} = {_column_table(column)}" + (f"  # {comment}" if comment else ""))
+    lines += _split_lines(user_table)
     return "\n".join(lines) + "\n"
+
+
+def _split_lines(user_table: UserTable) -> list[str]:
+    """A split by time, which the owner may switch on, where the table has a date of application."""
+    times = user_table.table.columns_with_role("time")
+    if not times:
+        return []
+    column = _toml_string(times[0].name)
+    return ["", "# To test on the latest rows:", "# [split]", '# how = "time"', f"# column = {_one_line(column)}"]
 
 
 def _source_lines(data: UserTableConfig) -> list[str]:
@@ -73,6 +83,9 @@ def _column_table(column: ColumnSchema) -> str:
         fields["direction"] = str(column.direction)
     if column.missing_codes:
         fields["missing_codes"] = _toml_array(column.missing_codes)
+    if column.derived:
+        fields["derived"] = f'{{ op = "{column.derived.op}", of = {_toml_array(column.derived.of)} }}'
+    fields |= {name: _toml_string(text) for name, text in (("unit", column.unit), ("zh", column.zh)) if text}
     if column.reason:
         fields["reason"] = _toml_string(column.reason)
     if column.boolean:

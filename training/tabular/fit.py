@@ -11,7 +11,7 @@ import numpy as np
 from datasets.errors import DataError
 from datasets.schema import ColumnSchema, TableSchema
 from datasets.splits import Split
-from models.feature_encoder import encode, order_levels
+from models.feature_encoder import date_operands, encode, order_levels
 from models.trees.estimator import BaggedTrees
 from models.trees.forest import merge_boosters
 from training.progress import ProgressReporter
@@ -45,7 +45,7 @@ def select_inputs(
 ) -> tuple[ColumnSchema, ...]:
     """Select the indicators that the PD reads: no text, none that the config or the product's rules exclude.
 
-    Derived columns come last; each is dropped if one of its operands is.
+    Derived columns come last; each is dropped if one of its operands is. Dates are operands alone.
     """
     selected = [
         column
@@ -54,6 +54,7 @@ def select_inputs(
     ]
     stated_columns = [column for column in selected if column.derived is None]
     names = {column.name for column in stated_columns}
+    names |= {column.name for column in table.columns if column.date_format and column.role != "leak"}
     derived_columns = []
     for column in selected:
         if column.derived is not None and names.issuperset(column.derived.operand_names):
@@ -99,6 +100,9 @@ def train(
     decision_only_columns += [
         column for column in dataset.table.columns_with_role("audit") if column.name in passthrough
     ]
+    listed = {column.name for column in decision_only_columns}
+    dates = date_operands(columns, dataset.table.columns)
+    decision_only_columns += [column for column in dates if column.name not in listed]
     params = estimator.model_dump() | {"trees_per_booster": model.trees_, "boosters": len(model.boosters_)}
     return FittedModel(
         columns,

@@ -23,6 +23,7 @@ from datasets.tables.reader import RawTable, ReadOptions, read_raw
 from datasets.tables.values.marks import MISSING_MARKS, NONE_WORDS
 from datasets.validation import MAX_ERRORS, validate
 from training.config import ConfigSection
+from training.tabular.columns.date_features import add_date_features
 from training.tabular.columns.inference import ColumnInference, infer_column, infer_file_decimal
 from training.tabular.columns.leaks import exclude_leaks
 from training.tabular.columns.roles import Protected
@@ -213,6 +214,10 @@ def _infer_table(
             messages = "; ".join(detail["msg"].removeprefix("Value error, ") for detail in error.errors())
             raise DataError(f"{data.label}, column {name}: {messages}. Correct table.columns.{name}.") from error
     _require_reasons(columns, protected, data)
+    birth_dates = [name for name, attribute in protected.items() if attribute.name == "date of birth"]
+    features = add_date_features(columns, pl.DataFrame(series), data.columns, birth_dates)
+    columns = features.columns
+    column_remarks |= features.remarks
     if not any(column.role == "indicator" and column.kind != "text" for column in columns):
         remarks = " ".join(f"{name}: {remark}" for name, remark in list(column_remarks.items())[:20])
         raise DataError(f"{data.label} has no column that a model could read. {remarks}")

@@ -29,11 +29,14 @@ FORMS: dict[str, tuple[str, str]] = {
 }
 EXCEL_SERIAL = "Excel serial"
 DATE_FORMS = (*FORMS, EXCEL_SERIAL)
+# Forms that no other is like: a column of dates may mix them, as Excel does where it knows some dates and not others.
+UNAMBIGUOUS = ("YYYY-MM-DD", "YYYYMMDD", "YYYY年MM月DD日", "YYYY-MM", "YYYY年MM月", EXCEL_SERIAL)
 _MONTHS = {name: number for number, name in enumerate(
     ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"), 1)}  # fmt: skip
 _DATE_NAMES = r"(?i)date|time|_dt$|_at$|day$|month$|日期|时间|年月|日$|month_|period|serial"
 _SAMPLE = 50  # values by which a form is considered at all
 _MIN_SHARE = 0.99  # of the values that must be dates for a column to be one of dates
+_MIN_MAIN_SHARE = 0.05  # of the values that must have the main form where several are mixed
 
 
 def parse_dates(text: pl.Series, form: str) -> pl.Series:
@@ -77,9 +80,11 @@ def infer_date_form(text: pl.Series, name: str = "") -> DateForm:
     """
     shares = _shares(text)
     form, share = max(shares.items(), key=lambda item: item[1], default=("", 0.0))
+    is_ambiguous = 0 < shares.get("DD/MM/YYYY", 0.0) == shares.get("MM/DD/YYYY") == share
     if share >= _MIN_SHARE:
-        is_ambiguous = shares.get("DD/MM/YYYY") == shares.get("MM/DD/YYYY") == share
         return DateForm(None if is_ambiguous else form, is_ambiguous)
+    if share >= _MIN_MAIN_SHARE and not is_ambiguous and _mixed_share(text, form) >= _MIN_SHARE:
+        return DateForm(form)
     if not re.search(_DATE_NAMES, name):
         return DateForm(None)
     values = text.drop_nulls()
@@ -98,12 +103,37 @@ def _shares(text: pl.Series) -> dict[str, float]:
     return {form: _share(values, form) for form in forms}
 
 
+def _mixed_share(text: pl.Series, form: str) -> float:
+    values = text.drop_nulls().head(100_000).unique(maintain_order=True).head(20_000)
+    return _span_share(parse_mixed(values, form))
+
+
 def _share(values: pl.Series, form: str) -> float:
-    days = parse_dates(values, form)
+    return _span_share(parse_dates(values, form))
+
+
+def _span_share(days: pl.Series) -> float:
     in_span = days.is_between(date(FIRST_YEAR, 1, 1), date(LAST_YEAR, 1, 1)).fill_null(False)
     return float(in_span.mean())  # type: ignore[arg-type]
 
 
+def parse_mixed(text: pl.Series, form: str) -> pl.Series:
+    """Dates; a text that is none in `form` may have one of the forms that cannot be taken for another."""
+    days = parse_dates(text, form)
+    for other in UNAMBIGUOUS:
+        odd = (days.is_null() & text.is_not_null()).arg_true()
+        if not odd.len():
+            break
+        if other != form:
+            days = days.scatter(odd, parse_dates(text.gather(odd), other))
+    return days
+
+
 def to_iso(text: pl.Series, form: str) -> pl.Series:
     """Dates as YYYY-MM-DD, which sort as they follow each other; null for a text that is none."""
-    return parse_dates(text, form).cast(pl.String)
+    return parse_mixed(text, form).cast(pl.String)
+
+
+def to_days(iso: pl.Series) -> pl.Series:
+    """Days since 1970-01-01 as Float64, from dates as YYYY-MM-DD; null where there is none."""
+    return iso.str.to_date("%Y-%m-%d", strict=False).cast(pl.Int32).cast(pl.Float64)

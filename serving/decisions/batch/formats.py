@@ -236,7 +236,7 @@ def json_column(
 def _read_variant(column: ColumnSchema, value: Any, missing: Sequence[str]) -> tuple[bool, Any]:
     """(whether a value of another type is one of the column, as "1,200" or true may be; that value)."""
     is_text_number = column.kind == "number" and isinstance(value, str)
-    if not isinstance(value, str | bool | int | float) or column.kind == "text":
+    if not isinstance(value, str | bool | int | float) or (column.kind == "text" and not column.date_format):
         return False, None
     if is_text_number and column.number_format is None:
         return False, None

@@ -14,7 +14,7 @@ from datasets.schema import ColumnSchema, TableSchema
 from datasets.validation import validate_column
 from models.bundle import Bundle
 from models.card import Card
-from models.feature_encoder import FeatureEncoder, encode, required_columns
+from models.feature_encoder import FeatureEncoder, date_operands, encode, required_columns
 from models.trees.onnx_session import Scores, TabularSession
 from serving.core.audit.provenance import build_provenance
 
@@ -36,15 +36,17 @@ class TabularModel:
             else column
             for column in self.card.also
         ]
-        table = TableSchema(name=self.card.model, columns=(*self.card.inputs, *also))
+        ordered = sorted((*self.card.inputs, *also), key=lambda column: column.derived is not None)
+        table = TableSchema(name=self.card.model, columns=tuple(ordered))
         self.table = table.model_copy(update={"missing": self.card.missing}) if self.card.missing else table
         self.fields = tuple(column for column in self.table.columns if column.derived is None)
         self._graph = TabularSession(bundle.graph)
         columns = required_columns(self.card.inputs, self.card.also)
-        self._encoder = FeatureEncoder(columns, self.card.missing)
+        dates = date_operands(self.card.inputs, self.card.also)
+        self._encoder = FeatureEncoder(columns, self.card.missing, dates)
         column_index = {column.name: index for index, column in enumerate(columns)}
         self.inputs = [column_index[column.name] for column in self.card.inputs]
-        self._text_columns = [column for column in also if column.kind == "text"]
+        self._text_columns = [column for column in also if column.kind == "text" and column not in dates]
         self._field_names = frozenset(column.name for column in self.fields)
 
     def validate(self, values: Mapping[str, Any]) -> tuple[list[float], list[FieldError]]:

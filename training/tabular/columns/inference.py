@@ -106,7 +106,11 @@ def _infer_text(
         date_form = dates.infer_date_form(without_none, result.series.name)
         if form := date_form.form:
             declared |= {"date_format": form, "kind": "text"}
-            odd = without_none.filter(dates.parse_dates(without_none, form).is_null())
+            mixed = without_none.filter(dates.parse_dates(without_none, form).is_null())
+            odd = without_none.filter(dates.parse_mixed(without_none, form).is_null())
+            if mixed.len() > odd.len():
+                others = _count(mixed.len() - odd.len(), "date is", "dates are")
+                result.remarks.append(f"{others} written in another form, such as {mixed[0]!r}, and read as well.")
             if odd.len():
                 result.remarks.append(_describe_odd(result.series, odd, "date"))
                 result.marks += odd.unique(maintain_order=True).to_list()

@@ -131,3 +131,23 @@ def test_a_word_for_none_is_no_code(text):
 def test_a_number_without_the_percent_sign_of_the_others_is_remarked():
     remarks = numbers.infer_format(pl.Series(["12%", "12", "3.5%", None])).remarks
     assert "1 without the percent sign of the others, read as they stand ('12')" in remarks
+
+
+@pytest.mark.parametrize(
+    ("texts", "days"),
+    [
+        (["45012", "2023/3/27", "45014", "45015"], ["2023-03-27", "2023-03-27", "2023-03-29", "2023-03-30"]),
+        (["20230401", "2023年4月2日", "2023-04-03 00:00:00"], ["2023-04-01", "2023-04-02", "2023-04-03"]),
+        (["01/13/2023", "02/14/2023", "45012"], ["2023-01-13", "2023-02-14", "2023-03-27"]),
+    ],
+)
+def test_serial_numbers_and_texts_of_dates_may_be_mixed(texts, days):
+    series = pl.Series("放款日期", texts)
+    form = dates.infer_date_form(series, "放款日期").form
+    assert form is not None
+    assert dates.to_iso(series, form).to_list() == days
+
+
+def test_numbers_beside_a_few_dates_are_no_dates():
+    assert dates.infer_date_form(pl.Series("amount", ["45012", "38000", "99000", "120000"] * 20), "amount").form is None
+    assert dates.infer_date_form(pl.Series("amount", ["45012", "2023-01-04"] + ["12"] * 98), "amount").form is None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
@@ -139,3 +140,60 @@ def test_a_generated_row_is_answered_alike_by_json_and_csv(bank, tmp_path, data)
     options = {"moral_data_consent": True, "person": False, "raises": False}
     answer = model.decide(json.loads(json.dumps(values)), row, options)
     assert (answer["pd"], answer["indicative_limit"]) == (result["pd"][0], result["indicative_limit"][0])
+
+
+DAYS = ("2023/1/5", "2023-01-05", "20230105", "2023年1月5日", "44931")  # one day
+
+
+@pytest.fixture(scope="module")
+def dated(tmp_path_factory):
+    """A model that counts the months from one date to another."""
+    folder = tmp_path_factory.mktemp("dated")
+    rng = np.random.default_rng(6)
+    days = pl.Series(rng.integers(0, 700, ROWS)).cast(pl.Int32).cast(pl.Date) + timedelta(19_000)
+    ages = rng.integers(1, 3_000, ROWS)
+    licence = days - pl.Series(ages * 86_400_000_000).cast(pl.Duration("us"))
+    outcome = np.where(rng.random(ROWS) < 1 / (1 + np.exp(ages / 400 - 3)), "unpaid", "paid")
+    raw = pl.DataFrame({"apply_date": days.dt.strftime("%Y/%m/%d"), "licence_date": licence.dt.strftime("%Y年%m月%d日"),
+                        "income": rng.gamma(2, 4e4, ROWS).round(2), "outcome": outcome})  # fmt: skip
+    raw.write_csv(folder / "loans.csv")
+    read = read_user_table(UserTableConfig(file=folder / "loans.csv", target="outcome", positive_labels=("unpaid",)))
+    keys = bundle.create_signing_keys(folder / "keys")
+    dates = [column for column in read.table.columns if column.date_format]
+    made = fitted("credit_limit", read.frame, "outcome", list(read.table.indicators), dates, keys)
+    made = replace(made, card=made.card.model_copy(update={"missing": read.table.missing}))
+    made.publish(folder / "bundles", "1")
+    loaded = bundle.load_bundle(folder / "bundles" / "credit_limit" / "1", made.public)
+    return products()["credit_limit"].deploy(loaded), raw.drop("outcome"), read.frame
+
+
+def test_dates_give_the_pd_of_training_in_every_format(dated, tmp_path):
+    model, raw, typed = dated
+    expected = model.predict_batch(typed, True).select("pd", "indicative_limit", "score", "decision")
+    as_dates = raw.with_columns(
+        pl.col("apply_date").str.to_date("%Y/%m/%d"), pl.col("licence_date").str.to_date("%Y年%m月%d日")
+    )
+    for frame in (raw, as_dates):
+        for format in MEDIA_TYPES:
+            result = answers(model, upload(frame, format, tmp_path / "batch"))
+            assert result["error"].null_count() == ROWS, (format, result["error"].drop_nulls()[0])
+            assert result.select(expected.columns).equals(expected), format
+
+
+@pytest.mark.parametrize("licence", ["2015年3月1日", None, "-"])
+def test_a_day_in_any_form_is_one_value_in_json(dated, licence):
+    model = dated[0]
+    options = {"moral_data_consent": True, "person": False, "raises": True}
+    results = []
+    for day in DAYS:
+        values = {"income": 30_000, "apply_date": day, "licence_date": licence}
+        row, faults = model.validate(values)
+        assert not faults, faults
+        results.append(model.decide(values, row, options))
+    assert all(result == results[0] for result in results)
+    assert 0 < results[0]["pd"] < 1
+
+
+def test_what_is_no_date_is_refused_by_name(dated):
+    _, faults = dated[0].validate({"income": 1, "apply_date": "soon", "licence_date": 3.5})
+    assert [fault.field for fault in faults] == ["apply_date", "licence_date"]
