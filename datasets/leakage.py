@@ -89,6 +89,15 @@ def find_leaks(
     return sorted(leaks, key=lambda leak: -leak.auc)
 
 
+def column_auc(series: pl.Series, column: ColumnSchema, y: np.ndarray) -> float | None:
+    """AUC of a column's values alone, by the rates of default of their bins on other rows; None if most values differ.
+
+    y: (rows,) bool. A column that tells nothing has about 0.5.
+    """
+    codes = _bin_codes(series, column)
+    return None if codes is None or not 0 < y.sum() < len(y) else _cross_fitted_auc(codes, y)
+
+
 def _indicator_leaks(
     column: ColumnSchema, series: pl.Series, y: np.ndarray, thresholds: LeakageThresholds
 ) -> Iterator[Leak]:

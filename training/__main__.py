@@ -45,6 +45,8 @@ def _train(product: str, config: Path | None, data: Path | None, var: Path, quie
     for name in ("auc", "ks", "brier", "slope"):
         print(f"  {name:<6} {model.evaluation.metrics[name]}")
     print(f"  bundle {model.bundle_dir}\n  card   {model.card_path}")
+    if (profile := model.card_path.with_name("profile.html")).exists():
+        print(f"  profile of the table {profile}")
     if model.verdict.passed:
         print("  gate: passed; this version is now the champion")
     else:
@@ -105,12 +107,16 @@ def init_config(
     sheet: Annotated[str | None, typer.Option(help="of a workbook; by default the first with a table")] = None,
     header_row: Annotated[int | None, typer.Option(help="its number in the sheet, where it is not recognised")] = None,
     query: Annotated[str, typer.Option(help="the rows to read from a database, or the name of a table")] = "",
+    profile: Annotated[
+        Path | None, typer.Option(help="page with a plot of each column; by default var/profiles/NAME.html")
+    ] = None,
 ) -> None:
-    """Draft a config for a table of your own, from what was inferred about each column."""
+    """Draft a config for a table of your own, from what was inferred about each column, and write its profile."""
     from datasets.errors import did_you_mean
     from datasets.tables.database import is_address
-    from training.tabular.config_draft import draft_config
-    from training.tabular.user_table import UserTableConfig
+    from training.tabular.config_draft import format_config
+    from training.tabular.profile.page import write_profile
+    from training.tabular.user_table import UserTableConfig, read_user_table
 
     if product not in TABULAR_PRODUCTS:
         hint = did_you_mean(product, list(TABULAR_PRODUCTS))
@@ -126,7 +132,11 @@ def init_config(
         negative_labels=tuple(good or ()),
         simulated=simulated,
     )
-    print(draft_config(table_config, product), end="")
+    user_table = read_user_table(table_config)
+    page = profile or DEFAULT_VAR / "profiles" / f"{table_config.name}.html"
+    write_profile(user_table, table_config.label, page, simulated)
+    print(format_config(user_table, table_config, product), end="")
+    print(f"The profile of the table is in {page}.\n数据概况见 {page}。", file=sys.stderr)
 
 
 @app.command()

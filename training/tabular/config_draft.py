@@ -17,8 +17,12 @@ MAX_COMMENT = 500  # characters
 
 
 def draft_config(data: UserTableConfig, product: str) -> str:
-    """The config of a table. Raises DataError."""
-    user_table = read_user_table(data)
+    """The config of a table, which is read. Raises DataError."""
+    return format_config(read_user_table(data), data, product)
+
+
+def format_config(user_table: UserTable, data: UserTableConfig, product: str) -> str:
+    """The config of a table that was read."""
     leaks = {leak.column: leak for leak in user_table.leaks}
     lines = [
         f"# python -m training {product} --config THIS_FILE",

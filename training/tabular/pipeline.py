@@ -23,8 +23,11 @@ from training.tabular.columns.leaks import describe_leak
 from training.tabular.config import TabularConfig
 from training.tabular.dataset import Dataset, make_split
 from training.tabular.fit import FittedModel
+from training.tabular.profile.page import write_profile
 from training.tabular.recipe import Decisions, TabularRecipe
 from training.tracking.mlflow_registry import package_versions
+
+PROFILE_FILE = "profile.html"
 
 
 @dataclass
@@ -61,6 +64,10 @@ class TabularPipeline(pipeline.TrainingPipeline):
         with self.reporter.step("read"):
             dataset = self.recipe.read(self.config)
         self.log_data([dataset.data], dataset.remarks)
+        if dataset.user_table:
+            with self.reporter.step("profile the table"):
+                path = self.report_dir / PROFILE_FILE
+                write_profile(dataset.user_table, dataset.data.name, path, dataset.data.simulated)
         columns = {column.name: column for column in dataset.table.columns}
         leak_warnings = [f"{leak.column}: {describe_leak(leak, columns.get(leak.column))}" for leak in dataset.leaks]
         for warning in leak_warnings:
