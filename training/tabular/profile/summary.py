@@ -137,7 +137,7 @@ def _value_range(column: ColumnSchema, series: pl.Series) -> str:
     if not known.len():
         return ""
     if column.kind == "text":
-        return f"{known.min()} – {known.max()}"
+        return " – ".join(str(day) for day in (known.min(), known.max()))
     low, middle, high = (float(known.quantile(share) or 0.0) for share in (0.0, 0.5, 1.0))
     return f"{format_number(low)} – {format_number(middle)} – {format_number(high)}"
 
