@@ -28,6 +28,7 @@ class TabularFloors(FloorSection):
     min_approval_ratio: float = Field(ge=0, le=1)
     min_limit_ratio: float = Field(ge=0, le=1)
     max_psi: float = Field(gt=0)
+    max_auc: float = Field(default=0.98, gt=0.5, le=1)
 
 
 class SlideFloors(FloorSection):

@@ -41,9 +41,7 @@ class TabularGateConfig(GateThresholds):
     )  # of an audit group to the largest one: the four-fifths rule
     min_limit_ratio: float = Field(default=0.8, ge=0, le=1)  # at equal PD
     max_psi: float = Field(default=0.25, gt=0)  # of the score, training to held-out rows
-    max_auc: float = Field(
-        default=0.98, gt=0.5, le=1
-    )  # of each input, and of the model's whole interval; above it a leak is suspected
+    max_auc: float = Field(default=0.98, gt=0.5, le=1)  # of each input and of the model's whole interval
     max_auc_reason: str = ""  # why the model may exceed it; an input's own reason is in its column
 
 
