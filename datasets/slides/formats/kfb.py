@@ -81,6 +81,7 @@ def check_kfb(source: ByteSource, limits: SlideLimits) -> CheckedSlide | None:
         source.add_issue("malformed", what="the end of the KFB's tile table", actual=end, expected=f"{start} or more")
     entries = read_entries(source, header)
     _check_tiles(source, entries, first_tile(source, limits), tile, power, limits)
+    _check_places(source, entries, header)
     scales = sorted({float(scale) for scale in entries["scale"] if scale >= 1}, reverse=True)
     levels = tuple((int(width * scale / power), int(height * scale / power)) for scale in scales)
     statements = (*state_scale("KFB header", mpp, None, limits), *state_magnification("KFB magnification", power))
@@ -149,3 +150,14 @@ def _check_tiles(
     pixels = int((entries["width"].astype(np.int64) * entries["height"]).sum())
     if 3 * pixels / max(int(size.sum()), 1) > limits.ratio:
         source.add_issue("ratio", what="the KFB", actual=3 * pixels / max(int(size.sum()), 1), limit=limits.ratio)
+
+
+def _check_places(source: ByteSource, entries: np.ndarray, header: KfbHeader) -> None:
+    """A tile begins within its level; other numbers could be letters."""
+    level = entries["scale"].astype(np.float64) / header.magnification
+    for axis, extent in (("x", header.width), ("y", header.height)):
+        outside = entries[axis] >= np.ceil(np.maximum(extent * level, 1)) + 1
+        if outside.any():
+            actual, expected = int(entries[axis][outside][0]), f"within {header.width:,} x {header.height:,} pixels"
+            source.add_issue("malformed", what="the place of a tile", actual=f"{axis} {actual:,}", expected=expected)
+            return
