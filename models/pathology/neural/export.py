@@ -19,7 +19,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from models.pathology.abstention import NEIGHBOURS, KnnOodDetector, StainOodDetector, stain_density
+from models.pathology.abstention import (
+    NEIGHBOURS,
+    OPTICAL_DENSITY,
+    KnnOodDetector,
+    StainOodDetector,
+    stain_density,
+)
+from models.pathology.neural import rewrite
 from models.pathology.neural.attention_pooling import GatedAttention
 from models.pathology.neural.network import TileNet
 from models.pathology.onnx_sessions import TileGraph, open_session
@@ -42,7 +49,8 @@ class _TileNetWithDistance(torch.nn.Module):
         self.references = torch.from_numpy(np.ascontiguousarray(references.T))  # (d, m) unit length
         self.stain = stain
         if stain is not None:
-            self.stain_references = torch.from_numpy(stain.reference_densities)
+            self.optical_density = torch.from_numpy(OPTICAL_DENSITY)
+            self.stain_references = torch.from_numpy(np.ascontiguousarray(stain.reference_densities.T))  # (6, m)
             self.stain_mean, self.stain_deviation = torch.from_numpy(stain.mean), torch.from_numpy(stain.deviation)
 
     def forward(self, tiles: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -51,11 +59,13 @@ class _TileNetWithDistance(torch.nn.Module):
         distance = 1 - (unit @ self.references).topk(NEIGHBOURS, dim=1).values[:, -1]
         if self.stain is None:
             return logits, embedding, distance
-        optical = -(tiles[:, ::2, ::2].float().clamp(min=4) / 255).log().flatten(1, 2)  # (n, pixels, 3)
-        mean = optical.mean(1)
-        deviation = ((optical - mean[:, None]) ** 2).mean(1).sqrt()
+        # Channels and features come before pixels and references, so that the long axis is the one in memory order.
+        levels = tiles[:, ::2, ::2].permute(0, 3, 1, 2).flatten(2)
+        optical = self.optical_density[levels.long()]  # (n, 3, pixels)
+        mean = optical.mean(2)
+        deviation = ((optical - mean[:, :, None]) ** 2).mean(2).sqrt()
         scaled = (torch.cat([mean, deviation], 1) - self.stain_mean) / self.stain_deviation
-        stain_distances = ((scaled[:, None] - self.stain_references) ** 2).sum(2).sqrt()
+        stain_distances = ((scaled[:, :, None] - self.stain_references) ** 2).sum(1).sqrt()
         nearest = stain_distances.topk(NEIGHBOURS, dim=1, largest=False).values[:, -1]
         return logits, embedding, torch.maximum(distance, self.stain.weight * nearest)
 
@@ -72,7 +82,7 @@ def export_tile_graph(
     example = torch.zeros((2, side, side, 3), dtype=torch.uint8)
     module = net if references is None else _TileNetWithDistance(net, references, stain)
     outputs = ["logits", "embedding", *([] if references is None else ["distance"])]
-    return _export_onnx(module, example, ["tiles"], outputs, {"tiles": {0: "n"}})
+    return rewrite.fold_padding(_export_onnx(module, example, ["tiles"], outputs, {"tiles": {0: "n"}}))
 
 
 class _AttentionWithMass(torch.nn.Module):
@@ -162,8 +172,10 @@ class _CalibrationDataReader:
 def quantize(graph: bytes, tiles: NDArray[np.uint8]) -> bytes:
     """8-bit graph: activations unsigned, weights signed in 7 bits (without VNNI 8 would overflow), ranges from `tiles`.
 
-    `tiles` are training tiles, never evaluation tiles. The head stays fp32.
+    `tiles` are training tiles, never evaluation tiles. The head stays fp32. Activation functions that only limit
+    (ReLU6) become part of the 8 bits' range.
     """
+    import onnx
     from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
@@ -171,6 +183,7 @@ def quantize(graph: bytes, tiles: NDArray[np.uint8]) -> bytes:
         fp32_path, prepared_path, int8_path = (Path(folder) / name for name in ("fp32.onnx", "ready.onnx", "int8.onnx"))
         fp32_path.write_bytes(graph)
         quant_pre_process(str(fp32_path), str(prepared_path), skip_symbolic_shape=True)
+        scale = rewrite.find_input_scale(onnx.load_model(prepared_path))
         quantize_static(
             str(prepared_path),
             str(int8_path),
@@ -181,9 +194,11 @@ def quantize(graph: bytes, tiles: NDArray[np.uint8]) -> bytes:
             per_channel=True,
             reduce_range=True,
             calibrate_method=CalibrationMethod.MinMax,
-            op_types_to_quantize=["Conv", "Add"],
+            op_types_to_quantize=["Conv", "Add", "Clip"],
+            extra_options={} if scale is None else {"TensorQuantOverrides": {scale.tensor: [scale.to_override()]}},
         )
-        return int8_path.read_bytes()
+        int8_graph = int8_path.read_bytes()
+    return int8_graph if scale is None else rewrite.read_levels_directly(int8_graph, scale)
 
 
 @dataclass(frozen=True, slots=True)
