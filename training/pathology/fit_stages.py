@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from models.card import DatasetInfo
 from models.pathology.abstention import KnnOodDetector, StainOodDetector, stain_density
 from models.pathology.card import SlideCard
-from models.pathology.neural import export
+from models.pathology.neural import export, quantization
 from models.pathology.onnx_sessions import SlideGraph, TileGraph
 from models.pathology.policy import ReadingPolicy
 from training.pathology import slide_reader
@@ -235,7 +235,9 @@ class StageFitter:
         if not self.config.judge.small:
             return None, None, None
         with self.reporter.step("export: quantise to 8 bits"):
-            int8_graph = export.quantize(graph, _subsample(data.learn.images, QUANTIZATION_TILES, self.config.seed))
+            int8_graph = quantization.quantize(
+                graph, _subsample(data.learn.images, QUANTIZATION_TILES, self.config.seed)
+            )
             positive, labels = self.config.positive_classes, predictions.labels[predictions.image_rows]
             verdict = export.compare_int8(
                 graph, int8_graph, predictions.images, np.isin(labels, positive).astype(int), positive

@@ -1,7 +1,6 @@
-"""Export a trained network to ONNX graphs (fp32 and int8) and check that they agree with it. Imports torch.
+"""Export a trained network to ONNX graphs and check that they agree with it. Imports torch.
 
 graph = export_tile_graph(net, known)                      # ONNX bytes: tiles (n, side, side, 3) uint8 in
-int8_graph = quantize(graph, calibration_tiles)            # the same with 8-bit weights and activations
 comparison = compare_int8(graph, int8_graph, tiles, label2)     # int8 is offered only if faster and not worse
 """
 
@@ -10,7 +9,6 @@ from __future__ import annotations
 import tempfile
 import time
 import warnings
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -155,50 +153,6 @@ def check_tile_parity(
             "needed. Nothing was exported: look for a layer that behaves otherwise in training and in use."
         )
     return difference
-
-
-class _CalibrationDataReader:
-    """Batches for the quantizer, then None."""
-
-    def __init__(self, tiles: NDArray[np.uint8], batch: int = 16):
-        self.batches: Iterator[dict[str, Any]] = iter(
-            {"tiles": tiles[start : start + batch]} for start in range(0, len(tiles), batch)
-        )
-
-    def get_next(self) -> dict[str, Any] | None:
-        return next(self.batches, None)
-
-
-def quantize(graph: bytes, tiles: NDArray[np.uint8]) -> bytes:
-    """8-bit graph: activations unsigned, weights signed in 7 bits (without VNNI 8 would overflow), ranges from `tiles`.
-
-    `tiles` are training tiles, never evaluation tiles. The head stays fp32. Activation functions that only limit
-    (ReLU6) become part of the 8 bits' range.
-    """
-    import onnx
-    from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
-    from onnxruntime.quantization.shape_inference import quant_pre_process
-
-    with tempfile.TemporaryDirectory() as folder:
-        fp32_path, prepared_path, int8_path = (Path(folder) / name for name in ("fp32.onnx", "ready.onnx", "int8.onnx"))
-        fp32_path.write_bytes(graph)
-        quant_pre_process(str(fp32_path), str(prepared_path), skip_symbolic_shape=True)
-        scale = rewrite.find_input_scale(onnx.load_model(prepared_path))
-        quantize_static(
-            str(prepared_path),
-            str(int8_path),
-            _CalibrationDataReader(tiles),
-            quant_format=QuantFormat.QDQ,
-            activation_type=QuantType.QUInt8,
-            weight_type=QuantType.QInt8,
-            per_channel=True,
-            reduce_range=True,
-            calibrate_method=CalibrationMethod.MinMax,
-            op_types_to_quantize=["Conv", "Add", "Clip"],
-            extra_options={} if scale is None else {"TensorQuantOverrides": {scale.tensor: [scale.to_override()]}},
-        )
-        int8_graph = int8_path.read_bytes()
-    return int8_graph if scale is None else rewrite.read_levels_directly(int8_graph, scale)
 
 
 @dataclass(frozen=True, slots=True)

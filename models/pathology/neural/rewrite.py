@@ -2,12 +2,13 @@
 
 graph = fold_padding(graph)                                # each Pad becomes part of the Conv after it
 scale = find_input_scale(model)                            # how the graph scales the grey levels of tiles
-int8_graph = read_levels_directly(int8_graph, scale)       # without scaling and quantising them
+read_levels_directly(int8_model, scale)                    # without scaling and quantising them
 """
 
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -28,7 +29,7 @@ class InputScale(NamedTuple):
     mean: int
     deviation: float
 
-    def to_override(self) -> dict[str, Any]:
+    def to_override(self) -> dict[str, NDArray[Any]]:
         """Its parameters for ONNX Runtime's quantizer, with which each grey level is a value of the 8 bits."""
         return {"scale": np.array(1 / self.deviation, np.float32), "zero_point": np.array(self.mean, np.uint8)}
 
@@ -36,7 +37,7 @@ class InputScale(NamedTuple):
 def fold_padding(graph: bytes) -> bytes:
     """Make each Pad with zeros part of the Conv that reads it.
 
-    The exporter writes a Pad where the padding is not the same on all sides; ONNX Runtime then copies the pixels, and
+    The exporter writes a Pad where the padding is not the same on all sides. ONNX Runtime then copies the pixels, and
     cannot keep them in the order in which its convolutions are fastest.
     """
     model = onnx.load_model_from_string(_fold_constants(graph))
@@ -44,14 +45,14 @@ def fold_padding(graph: bytes) -> bytes:
     for pad in [node for node in model.graph.node if node.op_type == "Pad"]:
         readers = [node for node in model.graph.node if pad.output[0] in node.input]
         pads = constants.get(pad.input[1])
-        if pads is None or [node.op_type for node in readers] != ["Conv"]:
+        if pads is None or [node.op_type for node in readers] != ["Conv"] or any(pad.input[2:]):
             continue
         own_pads = next(attribute for attribute in readers[0].attribute if attribute.name == "pads").ints
         top, left, bottom, right = (int(pads[index]) for index in (2, 3, 6, 7))
         own_pads[:] = [own + more for own, more in zip(own_pads, (top, left, bottom, right), strict=True)]
         readers[0].input[0] = pad.input[0]
         model.graph.node.remove(pad)
-    return _serialize(model)
+    return serialize(model)
 
 
 def find_input_scale(model: onnx.ModelProto) -> InputScale | None:
@@ -69,20 +70,50 @@ def find_input_scale(model: onnx.ModelProto) -> InputScale | None:
     return None
 
 
-def read_levels_directly(int8_graph: bytes, scale: InputScale) -> bytes:
+def read_levels_directly(int8_model: onnx.ModelProto, scale: InputScale) -> None:
     """Let the first Conv of an 8-bit graph read the grey levels: quantising what was scaled by `scale` returns them."""
-    model = onnx.load_model_from_string(int8_graph)
     quantizer = next(
-        node for node in model.graph.node if node.op_type == "QuantizeLinear" and node.input[0] == scale.tensor
+        node for node in int8_model.graph.node if node.op_type == "QuantizeLinear" and node.input[0] == scale.tensor
     )
-    for node in model.graph.node:
+    for node in int8_model.graph.node:
         for index, name in enumerate(node.input):
             if name == quantizer.output[0]:
                 node.input[index] = scale.levels
-    return _serialize(model)
 
 
-def _constants(model: onnx.ModelProto) -> dict[str, NDArray[np.generic]]:
+def cut_at(model: onnx.ModelProto, names: Sequence[str]) -> onnx.ModelProto:
+    """A copy that ends at the named tensors."""
+    shortened = onnx.ModelProto()
+    shortened.CopyFrom(model)
+    del shortened.graph.output[:]
+    outputs = [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None) for name in names]
+    shortened.graph.output.extend(outputs)
+    _remove_unread(shortened)
+    return shortened
+
+
+def serialize(model: onnx.ModelProto) -> bytes:
+    """The graph without what no output needs."""
+    _remove_unread(model)
+    onnx.checker.check_model(model)
+    content: bytes = model.SerializeToString()
+    return content
+
+
+def _remove_unread(model: onnx.ModelProto) -> None:
+    """Remove the nodes and constants that no output needs."""
+    read, nodes = {output.name for output in model.graph.output}, []
+    for node in reversed(model.graph.node):  # each after those that read its outputs
+        if not read.isdisjoint(node.output):
+            read.update(node.input)
+            nodes.append(node)
+    tensors = [tensor for tensor in model.graph.initializer if tensor.name in read]
+    del model.graph.node[:], model.graph.initializer[:]
+    model.graph.node.extend(reversed(nodes))
+    model.graph.initializer.extend(tensors)
+
+
+def _constants(model: onnx.ModelProto) -> dict[str, NDArray[Any]]:
     constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
     for node in model.graph.node:
         if node.op_type == "Constant" and node.attribute[0].name == "value":
@@ -101,20 +132,3 @@ def _fold_constants(graph: bytes) -> bytes:
         options.optimized_model_filepath = str(path)
         onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
         return path.read_bytes()
-
-
-def _serialize(model: onnx.ModelProto) -> bytes:
-    """The graph without what no output needs."""
-    results = {output.name for output in model.graph.output}
-    while True:
-        read = results.union(*(node.input for node in model.graph.node))
-        unread = [node for node in model.graph.node if read.isdisjoint(node.output)]
-        if not unread:
-            break
-        for node in unread:
-            model.graph.node.remove(node)
-    for tensor in [tensor for tensor in model.graph.initializer if tensor.name not in read]:
-        model.graph.initializer.remove(tensor)
-    onnx.checker.check_model(model)
-    content: bytes = model.SerializeToString()
-    return content

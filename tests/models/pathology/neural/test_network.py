@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from models.pathology.neural import export, network
+from models.pathology.neural import export, network, quantization
 from models.pathology.neural.network import EMBEDDING_SIZE, NetConfig, TileNet
 from models.pathology.onnx_sessions import TileGraph
 
@@ -95,7 +95,7 @@ def test_int8_is_offered_only_where_faster_and_no_worse():
 
 
 def test_int8_is_a_third_of_the_size_and_judged_on_real_cells(frozen, cells, tiles):
-    small = export.quantize(frozen, tiles[cells.folds != 0][::20])
+    small = quantization.quantize(frozen, tiles[cells.folds != 0][::20])
     holdout = np.flatnonzero(cells.folds == 0)[::4]
     verdict = export.compare_int8(frozen, small, tiles[holdout], cells.label2[holdout], np.array([3, 4, 5, 6]))
     assert len(small) < 0.4 * len(frozen)
