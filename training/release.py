@@ -3,7 +3,8 @@
     models/released/<model>/<version>.tar.xz    one archive per model; that of an earlier version is removed
     models/released/release.pub.pem             the public key
 
-The private key is read from --key and created there on first use; it must not be stored in the repository.
+The private key is read from --key and created there on first use; it must not be stored in the repository. A model that
+has no champion is released again as it ships, which a new key requires; its version and digest stay.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from pathlib import Path
 
 from models import bundle
 from models.bundle import SIGNATURE, BundleError
-from models.bundle_archive import SUFFIX, pack
+from models.bundle_archive import SUFFIX, pack, unpack
 from models.card import AnyCard
 
 RELEASED = Path(__file__).parents[1] / "models" / "released"
@@ -43,7 +44,7 @@ def release_models(
     var: where the champions are; private_key: the release key; to: the folder of the archives; new_key: replace the
     key that ships, which requires that every model is released again.
     """
-    champions = {model: _champion(var, model) for model in models}
+    champions = {model: _champion(var, model) or _shipped(to, model) for model in models}
     private, public = bundle.create_signing_keys(private_key.parent, private_key.stem)
     shipped = to / PUBLIC_KEY
     if shipped.exists() and shipped.read_bytes() != public.read_bytes():
@@ -70,12 +71,24 @@ def release_models(
         yield Released(model, version, digest, archive, sum(map(len, files.values())), len(packed))
 
 
-def _champion(var: Path, model: str) -> tuple[bundle.VerifiedBundle, str]:
-    """Verify the model's champion with the training key; returns it with its version. It must have passed the gate."""
+def _shipped(released: Path, model: str) -> tuple[bundle.VerifiedBundle, str]:
+    """The model as it ships, verified with the key that ships; returns it with its version."""
+    archives = sorted((released / model).glob(f"*{SUFFIX}"))
+    if len(archives) != 1:
+        raise BundleError(f"{model} has neither a champion nor one archive in {released}. Train one first: make train")
+    with tempfile.TemporaryDirectory() as scratch:
+        unpack(archives[0], Path(scratch))
+        return bundle.verify_bundle(Path(scratch), released / PUBLIC_KEY), archives[0].name.removesuffix(SUFFIX)
+
+
+def _champion(var: Path, model: str) -> tuple[bundle.VerifiedBundle, str] | None:
+    """Verify the model's champion with the training key; returns it with its version, or None where there is none. It
+    must have passed the gate.
+    """
     folder = var / "bundles" / model
     version = bundle.read_alias(folder)
     if version is None:
-        raise BundleError(f"{folder} has no champion. Train one first: make train")
+        return None
     verified = bundle.verify_bundle(folder / version, var / "keys" / "signing.pub.pem")
     card = bundle.parse_bundle(verified, AnyCard).card
     if card.verdict is None or not card.verdict.passed:

@@ -185,6 +185,18 @@ def test_another_release_key_does_not_replace_the_one_that_ships_unasked(release
     assert read_archive(*find_archives(released).values(), released / "release.pub.pem")
 
 
+def test_a_model_without_a_champion_is_released_again_as_it_ships_under_a_new_key(released, tmp_path):
+    before, _ = read_archive(*find_archives(released).values(), released / "release.pub.pem")
+    (again,) = release_models([MODEL], tmp_path / "none", tmp_path / "new" / "release.pem", released, new_key=True)
+    after, _ = read_archive(*find_archives(released).values(), released / "release.pub.pem")
+    assert (again.version, again.digest, after.files) == (VERSION, before.digest, before.files)
+
+
+def test_a_model_that_was_never_released_needs_a_champion(tmp_path):
+    with pytest.raises(BundleError, match="neither a champion nor one archive"):
+        list(release_models([MODEL], tmp_path / "none", tmp_path / "release.pem", tmp_path / "released"))
+
+
 def test_the_same_files_make_the_same_archive():
     files = {"card.json": b"{}", "model.onnx": b"1" * 1000}
     assert pack(files) == pack(dict(reversed(files.items())))
