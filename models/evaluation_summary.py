@@ -96,6 +96,8 @@ class PlotData(_SummaryModel):
     spread: Histogram | None = None
     line: float | None = None
     profit: Curve | None = None
+    profit_band: tuple[Curve, Curve] | None = None  # the 95 % interval of the curve: low, high
+    best_line: MetricInterval | None = None  # the cutoff with the largest profit
     currency: str = ""
     fairness: tuple[FairnessRow, ...] = ()
     weights: tuple[Importance, ...] = ()

@@ -57,6 +57,9 @@ class EvaluationData:
     holdout_frame: pl.DataFrame
     audit: tuple[ColumnSchema, ...]
     approved_holdout: np.ndarray
+    on_line_holdout: np.ndarray  # whether the approval line alone decides the row
+    but_for_age_holdout: np.ndarray  # approved, or referred for the age alone
+    known_holdout: np.ndarray  # whether no input counts as the policy assumes
     limit_holdout: np.ndarray
     terms: LoanTerms
     samples: BootstrapSamples
@@ -156,7 +159,9 @@ class EvaluationReport:
                 "approve_all": self.profit.approve_all.to_json(),
                 "gain": self.profit.gain.to_json(),
                 "best": self.profit.best_profit,
-                "best_cut_off": self.profit.best_cutoff,
+                "best_cut_off": self.profit.best_cutoff.value,
+                "best_cut_off_interval": self.profit.best_cutoff.to_json(),
+                "line": self.profit.cutoff,
             },
             "cleared": self.above_cutoff,
             "approved": self.approval_rate,
@@ -177,7 +182,7 @@ def evaluate(
     holdout, train = data.holdout, data.train
     y, pd = data.y[holdout], data.pd[holdout]
     above_cutoff = pd <= data.terms.cutoff
-    approved, remarks = data.approved_holdout, []
+    approved, remarks = data.but_for_age_holdout, []
     if not approved.any():
         approved = above_cutoff
         remarks.append("The policy approves no row automatically; audit groups compare who meets the approval cutoff.")
@@ -185,6 +190,14 @@ def evaluate(
     baseline_pds = {**_predict_baselines(data, config, reporter), **variants}
     with reporter.step("evaluate: metrics") as progress:
         metrics = compute_intervals(y, pd, data.samples)
+        known = np.flatnonzero(data.known_holdout)
+        if len(known) < len(y):  # a PD with an assumed input is too high by design
+            known_metrics = compute_intervals(y[known], pd[known], data.samples.subset(known))
+            metrics |= {name: known_metrics[name] for name in ("slope", "intercept")}
+            remarks.append(
+                f"Calibration is of the {len(known) / len(y):.0%} of the rows whose inputs are all known. Unknown ones "
+                f"count as the policy assumes, so the mean PD of all rows is {pd.mean():.2%}; {y.mean():.2%} defaulted."
+            )
         progress(1, 3)
         baselines_by_name = {
             name: Baseline(
@@ -196,7 +209,7 @@ def evaluate(
             for name, baseline_pd in baseline_pds.items()
         }
         progress(2, 3)
-        profit_estimate = estimate_profit(y, pd, data.limit_holdout, data.terms, data.samples)
+        profit_estimate = estimate_profit(y, pd, data.limit_holdout, data.on_line_holdout, data.terms, data.samples)
         psi_by_input = {"score": quantile_psi(data.points[train], data.points[holdout])}
         psi_by_input |= {
             column.name: quantile_psi(data.x[train, i], data.x[holdout, i]) for i, column in enumerate(data.columns)
@@ -213,7 +226,7 @@ def evaluate(
         bad_rate=float(y.mean()),
         metrics=metrics,
         train_auc=auc(data.pd[train], data.y[train] == 1),
-        bins=calibration_bins(pd, y == 1, CALIBRATION_BINS),
+        bins=calibration_bins(pd[known], y[known] == 1, CALIBRATION_BINS),
         psi=psi_by_input,
         groups=[result for result in group_results if isinstance(result, fairness.AuditGroup)],
         baselines=baselines_by_name,

@@ -168,7 +168,8 @@ def _decisions_section(evaluation: EvaluationReport) -> str:
         else "No row has a limit.",
         f"Profit per applicant a year, {profit.currency}: {_format_money(profit.at_cutoff)} at the policy's cutoff, "
         f"{_format_money(profit.approve_all)} if all were approved, a gain of {_format_money(profit.gain)}. "
-        f"The best cutoff on these rows is a PD of {profit.best_cutoff:.1%} ({profit.best_profit:,.0f}). "
+        f"The policy's cutoff is a PD of {profit.cutoff:.1%}; the best on these rows is {profit.best_cutoff.value:.1%} "
+        f"[{profit.best_cutoff.low:.1%}, {profit.best_cutoff.high:.1%}] ({profit.best_profit:,.0f}). "
         f"Exposures: {profit.exposure_basis}.",
     ]
     if evaluation.referral_counts:

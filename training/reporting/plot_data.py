@@ -46,6 +46,11 @@ def build_plots(card: Card, data: EvaluationData, evaluation: EvaluationReport, 
         spread=build_histogram("score", points, y, cutoff_points(card, data.terms.cutoff)),
         line=data.terms.cutoff,
         profit=build_curve("profit", profit.cutoffs, profit.curve),
+        profit_band=(
+            build_curve("low", profit.cutoffs, profit.band[0]),
+            build_curve("high", profit.cutoffs, profit.band[1]),
+        ),
+        best_line=to_metric_interval(profit.best_cutoff),
         currency=profit.currency,
         fairness=tuple(
             FairnessRow(

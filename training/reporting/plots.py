@@ -180,11 +180,12 @@ def _scores(figure: Figure, inputs: PlotInputs) -> None:
 def _profit(figure: Figure, inputs: PlotInputs) -> None:
     profit, cutoff = inputs.evaluation.profit, inputs.data.terms.cutoff
     axes = add_axes(figure, "approve up to this PD", f"{profit.currency} per applicant a year")
+    best = profit.best_cutoff
+    axes.fill_between(profit.cutoffs, *profit.band, color=PRIMARY_COLOR, alpha=0.15, lw=0, label="95 % interval")
+    axes.axvspan(best.low, best.high, color=GOOD_COLOR, alpha=0.12, lw=0)
     axes.plot(profit.cutoffs, profit.curve, color=PRIMARY_COLOR)
     axes.axvline(cutoff, color=BAD_COLOR, lw=1, label=f"policy's cutoff {cutoff:.1%}: {profit.at_cutoff.value:,.0f}")
-    axes.axvline(
-        profit.best_cutoff, color=GOOD_COLOR, lw=1, label=f"best {profit.best_cutoff:.1%}: {profit.best_profit:,.0f}"
-    )
+    axes.axvline(best.value, color=GOOD_COLOR, lw=1, label=f"best {best.value:.1%} [{best.low:.1%}, {best.high:.1%}]")
     axes.axhline(
         profit.approve_all.value, color=MUTED_COLOR, lw=1, label=f"approve all: {profit.approve_all.value:,.0f}"
     )

@@ -59,10 +59,21 @@ def test_a_number_is_compared_by_quartile_and_a_missing_value_belongs_to_no_grou
 def test_profit_adds_the_interest_of_good_rows_and_subtracts_the_losses_of_bad_ones():
     y, pd = np.array([0, 0, 0, 1]), np.array([0.01, 0.02, 0.1, 0.5])
     limit = np.array([100_000.0, 50_000, np.nan, 20_000])
-    profit = estimate_profit(
-        y, pd, limit, LoanTerms("CNY", margin=0.02, lgd=0.5, ccf=0.5, cutoff=0.05), BootstrapSamples(4, 50)
-    )
+    terms, samples = LoanTerms("CNY", margin=0.02, lgd=0.5, ccf=0.5, cutoff=0.05), BootstrapSamples(4, 50)
+    profit = estimate_profit(y, pd, limit, np.ones(4, bool), terms, samples)
     assert profit.at_cutoff.value == pytest.approx(0.02 * 0.5 * 150_000 / 4)
     assert profit.approve_all.value == pytest.approx((0.02 * 0.5 * (150_000 + 50_000) - 0.5 * 0.5 * 20_000) / 4)
-    assert profit.best_cutoff == 0.1
+    assert profit.best_cutoff.value == 0.1
+    assert 0 <= profit.best_cutoff.low <= 0.1 <= profit.best_cutoff.high <= 0.5
     assert profit.curve[0] == 0
+    assert (profit.band[0] <= profit.band[1]).all()
+    assert profit.band.shape == (2, len(profit.curve))
+
+
+def test_rows_that_a_person_decides_whatever_the_line_earn_nothing():
+    y, pd, limit = np.array([0, 0, 1]), np.array([0.01, 0.02, 0.03]), np.full(3, 100_000.0)
+    terms, samples = LoanTerms("CNY", margin=0.02, lgd=0.5, ccf=0.5, cutoff=0.05), BootstrapSamples(3, 50)
+    on_line = np.array([True, False, True])
+    profit = estimate_profit(y, pd, limit, on_line, terms, samples)
+    assert profit.approve_all.value == pytest.approx((0.02 * 50_000 - 0.5 * 50_000) / 3)
+    assert profit.best_cutoff.value == 0.01

@@ -52,7 +52,7 @@ def report(auc=0.78, slope=1.0, intercept=0.0, width=0.02, groups=None, psi=0.01
         psi={"score": psi},
         groups=[group(), group(value="male")] if groups is None else list(groups),
         baselines={},
-        profit=ProfitEstimate("CNY", "", ZERO, ZERO, ZERO, 0, 0, np.zeros(1), np.zeros(1)),
+        profit=ProfitEstimate("CNY", "", ZERO, ZERO, ZERO, 0, 0, ZERO, np.zeros(1), np.zeros(1), np.zeros((2, 1))),
         above_cutoff=0.8,
         approval_rate=0.8,
         median_limit=1e5,
