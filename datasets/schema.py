@@ -33,7 +33,7 @@ class ColumnSchema(BaseModel):
     missing_codes: numbers that mean "not known" in the source. recode: numbers that stand for another value.
     derived: how the column is computed from columns before it; such a column is never read from a file.
     ordered: whether the order of the levels has a meaning; otherwise training orders them by default rate.
-    codes: of a text that lists codes with ';' between; a word for "none" is as an empty text.
+    codes: of a text that lists codes with ';' between; a word for "none" says that there are none, no text nothing.
     number_format: how its numbers are written where they are text, in JSON too; None: as machines write them.
     boolean: whether true and false stand for 1 and 0. date_format: the form of its dates, which are read as YYYY-MM-DD.
     reason: why it is an input although it describes a protected attribute, or tells the outcome too well.
@@ -98,8 +98,8 @@ class ColumnSchema(BaseModel):
         if self.codes:
             names = ", ".join(self.codes)
             return (
-                f"text: empty, or codes among {names} with ';' between",
-                f"文本：空，或以下代码（以 ; 分隔）：{names}",
+                f"text: none, or codes among {names} with ';' between",
+                f"文本：none（无），或以下代码（以 ; 分隔）：{names}",
             )
         if self.kind == "text":
             return "text", "文本"

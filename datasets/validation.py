@@ -16,7 +16,7 @@ from datasets.errors import FieldError, InvalidTableError, did_you_mean
 from datasets.schema import ColumnSchema, TableSchema
 from datasets.tables import reader
 from datasets.tables.values.dates import to_days, to_iso
-from datasets.tables.values.marks import missing_mask, split_codes
+from datasets.tables.values.marks import NO_CODE, missing_mask, split_codes, states_codes
 from datasets.tables.values.numbers import TRUTH, canonical_level, parse_numbers
 
 MAX_ERRORS = 1_000  # listed per table; the rest are counted
@@ -205,12 +205,14 @@ def _to_levels(text: pl.Series, column: ColumnSchema) -> pl.Series:
 
 
 def _to_codes(text: pl.Series, codes: Sequence[str]) -> tuple[pl.Series, pl.Series]:
-    """(texts with a code, the same as codes with ';' between; null where one of them is not among `codes`)."""
+    """(texts that state codes, the same as codes with ';' between, NO_CODE where they state that there are none; null
+    where one of them is not among `codes`).
+    """
     known, raw, value = {*codes}, {}, {}
     for item in text.drop_nulls().unique():
         listed = split_codes(item)
-        raw[item] = item if listed else None
-        value[item] = ";".join(listed) if listed and known.issuperset(listed) else None
+        raw[item] = item if states_codes(item) else None
+        value[item] = (";".join(listed) or NO_CODE) if known.issuperset(listed) and states_codes(item) else None
     replace = text.replace_strict(value, default=None, return_dtype=pl.String)
     return text.replace_strict(raw, default=None, return_dtype=pl.String), replace
 

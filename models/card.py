@@ -123,4 +123,5 @@ class Card(BaseCard):
     target: str
     head: ScoreHead
     reference: ContributionReference
+    assumed: dict[str, float | str] = Field(default_factory=dict)  # what an unknown input counts as in the graph
     drift: DriftProfile | None = None

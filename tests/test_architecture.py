@@ -40,7 +40,7 @@ LAYERS = {
         ("__main__",),
     ),
     "models": (
-        ("policy.arithmetic", "metrics"),
+        ("policy.arithmetic", "policy.config", "metrics"),
         ("evaluation_summary", "feature_encoder", "policy.guardrails"),
         ("card",),
         ("drift", "scorecard"),

@@ -36,5 +36,6 @@ RECIPE = TabularRecipe(
     double_counting="count in the uplift",
     variant="with_moral_data",
     withheld_groups=MORAL_GROUPS,
+    policy_columns=("enforcement_cases",),  # stops, whatever the PD says
     passthrough=("age",),  # for legal capacity, and nothing else
 )

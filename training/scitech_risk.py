@@ -15,7 +15,7 @@ from typing import ClassVar
 
 from models.scitech_risk.decision import CompanyDecisionEngine
 from models.scitech_risk.limit_formula import BACKING_GROUPS, GATE_GROUPS
-from models.scitech_risk.policy import BACKING, Policy
+from models.scitech_risk.policy import BACKING, STANDING, Policy
 from training.tabular.config import TabularConfig
 from training.tabular.recipe import TabularRecipe
 
@@ -38,5 +38,5 @@ RECIPE = TabularRecipe(
     variant="with_shell_flags",
     withheld_groups=GATE_GROUPS,
     policy_groups=BACKING_GROUPS,
-    policy_columns=BACKING,
+    policy_columns=(*BACKING, *STANDING),
 )

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -109,7 +110,8 @@ def publish(
     from models.evaluation_summary import GateVerdict
     from models.feature_encoder import encode, order_levels
     from models.scorecard.scaling import ScoreScale
-    from models.trees.forest import merge_boosters
+    from models.scorecard.unknown_inputs import assumed_codes, assumed_values
+    from models.trees.forest import assume_values, merge_boosters
     from models.trees.onnx_graph import compile_graph, expected_raw_score
     from models.trees.onnx_session import TabularSession
 
@@ -120,7 +122,10 @@ def publish(
         **{"learning_rate": 0.05, "feature_fraction": 0.5},
     }
     boosters = [lightgbm.train(params | {"seed": seed}, lightgbm.Dataset(x, y), TREES) for seed in range(BOOSTERS)]
-    forest, scale = merge_boosters(boosters), ScoreScale()
+    policy = (ROOT / f"configs/policies/{product}.toml").read_bytes()
+    unknown = import_module(f"models.{product}.policy").Policy.load(policy).unknown
+    assumed = assumed_values(columns, unknown)
+    forest, scale = assume_values(merge_boosters(boosters), assumed_codes(columns, assumed)), ScoreScale()
     compiled = compile_graph(forest, slope=1.0, intercept=0.0, scale=scale, n_features=len(columns))
     graph = compiled.SerializeToString()
     scores = TabularSession(graph).run(x, reasons=True)
@@ -138,6 +143,7 @@ def publish(
         inputs=columns,
         also=tuple(decision_only_columns),
         target=target,
+        assumed=assumed,
         head=ScoreHead(slope=1.0, intercept=0.0, bias=expected_raw_score(forest)),
         reference=ContributionReference(
             points=tuple(float(scores.points[rows].mean()) for rows in score_bins),
@@ -145,7 +151,6 @@ def publish(
         ),
     )
     private_key, _ = bundle.create_signing_keys(folder / "keys")
-    policy = (ROOT / f"configs/policies/{product}.toml").read_bytes()
     bundles_dir = folder / "bundles" / product
     bundle.write_bundle(bundles_dir / "benchmark", graph=graph, card=card, policy=policy, private_key=private_key)
     bundle.set_alias(bundles_dir, "champion", "benchmark")

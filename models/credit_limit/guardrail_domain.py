@@ -16,7 +16,8 @@ from models.policy.prover import ProofDomain
 # An ordinary applicant: counterexamples differ from it as little as possible. None is missing.
 REFERENCE_APPLICANT: dict[str, float | None] = dict.fromkeys(FORMULA_INPUTS) | {
     "pd": 0.01, "declared_income": 1_000_000, "monthly_debt_service": 0, "housing": 2_000_000, "debts": 0,
-    "age": 40, "veto": 0, "consent": 0,
+    "identity_match": 1, "days_past_due": 0, "abnormal_list": 0, "enforcement_cases": 0, "tax_arrears": 0,
+    "age": 40, "veto": 0, "consent": 0, "unknown_inputs": 0,
 }  # fmt: skip
 REFERENCE_APPLICANT_WITH_CONDUCT = REFERENCE_APPLICANT | {
     "law_abiding": 36, "public_spirit": 20, "honesty_diligence": 30, "family_neighbourhood": 24, "self_score": 110,
@@ -26,7 +27,8 @@ REFERENCE_APPLICANT_WITH_CONDUCT = REFERENCE_APPLICANT | {
 MAX_VALUES = {
     "law_abiding": 36, "public_spirit": 20, "honesty_diligence": 30, "family_neighbourhood": 24, "self_score": 110,
     "raters": 50, "raters_sd": 55, "related_rater": 1, "village_leniency": 55, "utilisation": 1, "age": 130,
-    "veto": 1, "consent": 1,
+    "veto": 1, "consent": 1, "identity_match": 1, "abnormal_list": 1, "days_past_due": 3_650, "enforcement_cases": 100,
+    "unknown_inputs": 100,
 }  # fmt: skip
 STEP_SIZES = {"pd": 0.001, "utilisation": 0.01, "monthly_debt_service": 10} | dict.fromkeys(
     ("declared_income", "housing", "land_use_rights", "equipment", "deposits", "debts"), 100
@@ -52,8 +54,8 @@ def build_domain(formula: type[CreditLimitFormula] = CreditLimitFormula) -> Proo
         (REFERENCE_APPLICANT, REFERENCE_APPLICANT_WITH_CONDUCT),
         LEMMAS,
         signed_inputs=("village_leniency",),
-        always_known=("pd", "veto", "consent"),
-        share_inputs=("pd",),
+        always_known=("pd", "consent", "unknown_inputs"),
+        share_inputs=("pd", "utilisation"),
         max_values=MAX_VALUES,
         step_sizes=STEP_SIZES,
     )

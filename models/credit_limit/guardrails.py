@@ -8,8 +8,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from models.credit_limit.limit_formula import ASSETS, CONDUCT
-from models.credit_limit.policy import MAX_SELF_WEIGHT, MAX_UPLIFT, MIN_RATERS, Policy
+from models.credit_limit.limit_formula import APPRAISAL, ASSETS, CONDUCT
+from models.credit_limit.policy import (
+    ADULT_AGE,
+    INCOME,
+    MAX_SELF_WEIGHT,
+    MAX_UPLIFT,
+    MIN_RATERS,
+    REQUIRED_STOPS,
+    STOP_INDICATORS,
+    Policy,
+)
+from models.policy.fact_guardrails import counts_as_assumed, exceeds_baseline, fact_guardrails, hiding_pays
 from models.policy.guardrails import (
     Guardrail,
     Scenario,
@@ -21,6 +31,22 @@ from models.policy.guardrails import (
     non_increasing,
     rounding_guardrail,
 )
+
+# What an applicant can leave out; a code and consent are asked of every one.
+HIDDEN_FIELDS = (*INCOME, "utilisation", "self_score", *CONDUCT, *APPRAISAL, "village_leniency", *STOP_INDICATORS,
+                 "age", "veto")  # fmt: skip
+STOP_SENTENCES = {
+    "identity_match": ("an_unproven_identity_refers", "An identity that does not match, or is not known, refers.",
+                       "身份核验不一致或不明的，转人工。"),
+    "days_past_due": ("a_default_refers", "90 days past due or more, or not known, refers.",
+                      "逾期达 90 天或逾期情况不明的，转人工。"),
+    "abnormal_list": ("an_abnormal_listing_refers", "A listing among abnormal operations, or not known, refers.",
+                      "列入经营异常名录或情况不明的，转人工。"),
+    "enforcement_cases": ("enforcement_refers", "A case of enforcement, or not known, refers.",
+                          "有被执行案件或情况不明的，转人工。"),
+    "tax_arrears": ("large_tax_arrears_refers", "Tax arrears of 100,000 or more, or not known, refer.",
+                    "欠税达 10 万元或情况不明的，转人工。"),
+}  # fmt: skip
 
 
 def _describe(template: str) -> Callable[[Scenario], str]:
@@ -72,16 +98,19 @@ def _exceeds_caps(scenario: Scenario, slack: float) -> Any:
     product, conduct = scenario.formula.policy.product, scenario.formula.policy.conduct
     uplift = scenario.ops.number(conduct.cap if conduct else 0.0)
     return scenario.any_of(
+        *(scenario.baseline.unrounded > amount + slack for amount, _ in scenario.baseline.caps.values()),
         scenario.baseline.base > scenario.ops.number(product.cap) + slack,
+        scenario.baseline.unrounded > scenario.ops.number(product.cap) + slack,
         scenario.baseline.unrounded > scenario.ops.number(product.legal_cap) + slack,
         scenario.baseline.unrounded > scenario.baseline.base + uplift + slack,
     )
 
 
 def _lacks_legal_capacity(scenario: Scenario) -> Any:
-    known = scenario.ops.is_known(scenario.baseline_inputs["age"])
+    policy, age = scenario.formula.policy, scenario.baseline_inputs["age"]
+    term = scenario.ops.number(policy.product.term_months / 12)
     return scenario.any_of(
-        scenario.ops.logical_not(known), scenario.baseline_inputs["age"] < scenario.formula.policy.min_age
+        scenario.ops.logical_not(scenario.ops.is_known(age)), age < ADULT_AGE, age + term > policy.max_age_at_end
     )
 
 
@@ -172,18 +201,15 @@ GUARDRAILS = (
     ),
     Guardrail(
         "affordability_binds_after_uplift",
-        "No approved limit, including the uplift, exceeds what the income affords.",
-        "经批准的额度（含上浮）不超过收入可负担的金额。",
-        lambda scenario, slack: scenario.all_of(
-            scenario.ops.logical_not(scenario.baseline.referred),
-            scenario.baseline.unrounded > scenario.baseline.bounds["affordability"][0] + slack,
-        ),
+        "No limit, indicative or with an uplift, exceeds what the income affords.",
+        "任何额度（含参考额度与上浮）不超过收入可负担的金额。",
+        lambda scenario, slack: scenario.baseline.unrounded > scenario.baseline.bounds["affordability"][0] + slack,
         _describe("limit {limit} where {affordability} is affordable"),
     ),
     Guardrail(
         "caps_always_hold",
-        "The product cap, the uplift cap and the legal cap always hold.",
-        "产品上限、上浮上限与法定上限始终有效。",
+        "No limit, indicative or not, exceeds a cap that the ledger shows: product, uplift, income, law.",
+        "任何额度（含参考额度）不超过明细所列的各项上限：产品、上浮、收入、法定。",
         _exceeds_caps,
         _describe("base {base} with a product cap of {cap}, limit {limit} with a legal cap of {legal}"),
         unfolds=("base_limit",),
@@ -257,9 +283,14 @@ GUARDRAILS = (
     ),
     Guardrail(
         "a_veto_refers",
-        "A statutory veto is referred to a person.",
-        "法定否决情形转人工。",
-        must_refer(lambda scenario: scenario.baseline_inputs["veto"] > 0),
+        "A statutory veto, or not knowing whether there is one, is referred to a person.",
+        "存在法定否决情形或情况不明的，转人工。",
+        must_refer(
+            lambda scenario: scenario.any_of(
+                scenario.ops.logical_not(scenario.ops.is_known(scenario.baseline_inputs["veto"])),
+                scenario.baseline_inputs["veto"] > 0,
+            )
+        ),
         _describe("{answer} {limit} despite a veto"),
     ),
     Guardrail(
@@ -273,8 +304,8 @@ GUARDRAILS = (
     ),
     Guardrail(
         "no_capacity_refers",
-        "An applicant under age, or of unknown age, is referred to a person.",
-        "未成年或年龄不明转人工。",
+        "An applicant under age, too old at the end of the term, or of unknown age is referred to a person.",
+        "未成年、到期时超过最高年龄或年龄不明的，转人工。",
         must_refer(_lacks_legal_capacity),
         _describe("{answer} {limit} without legal capacity"),
     ),
@@ -295,6 +326,27 @@ GUARDRAILS = (
         ),
         _describe("{answer} {limit} with a minimum of {minimum}"),
         unfolds=("base_limit",),
+    ),
+    *fact_guardrails(REQUIRED_STOPS, STOP_SENTENCES, HIDDEN_FIELDS, INCOME),
+    Guardrail(
+        "hiding_assets_never_pays",
+        "Leaving out an asset or the debts never brings an approval or a higher limit.",
+        "隐瞒资产或负债，不会带来批准或更高的额度。",
+        hiding_pays,
+        describe_change,
+        hidden_fields=(*ASSETS, "debts"),
+        one_at_a_time=True,
+        applies_to=_is_asset_based,
+    ),
+    Guardrail(
+        "unknown_debts_count_as_assumed",
+        "No limit, indicative or not, is higher without the debts than under the assumption.",
+        "缺少负债时，额度（含参考额度）不高于按假定值测算的额度。",
+        exceeds_baseline,
+        describe_change,
+        hidden_fields=("debts",),
+        premise=counts_as_assumed,
+        applies_to=_is_asset_based,
     ),
     rounding_guardrail("deposits"),
 )

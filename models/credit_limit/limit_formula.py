@@ -5,7 +5,10 @@
     L_pool = max(0, sum(haircut_k * asset_k) - debts)
     L_base = min(L_aff, L_risk, product cap[, L_pool if the product is asset-based])
     m      = 1 + u * clip((S - qualify) / span, 0, 1)
-    L      = floor to the rounding of min(L_base * m, L_base + uplift cap, L_aff, legal cap)
+    L      = floor to the rounding of min(L_base * m, L_base + uplift cap, L_aff, product cap, legal cap)
+
+An unknown income, debt service or debt counts as the policy assumes, and a person decides. An unknown use of lines
+counts as the highest, an unknown asset as nothing; conduct counts only where the appraisal is complete.
 
 What is proved for reals holds for floats too: IEEE 754 rounds each step (+, *, /, min, max) monotonically, so rounding
 cannot reverse an order; the floor uses an exact remainder.
@@ -17,18 +20,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from models.credit_limit.policy import Policy
-from models.policy.arithmetic import Bound, Flag, Number, ScalarOps, annuity_factor, any_of, minimum_if_known
+from models.credit_limit.policy import INCOME, STOP_INDICATORS, Policy
+from models.policy.arithmetic import Bound, Flag, Number, ScalarOps, annuity_factor, any_of
 from models.policy.limit_formula import LimitFormula
 
 MORAL_GROUPS = ("self_assessment", "village_appraisal")  # indicator groups that count in m and nowhere else
 CONDUCT = ("law_abiding", "public_spirit", "honesty_diligence", "family_neighbourhood")
 APPRAISAL = ("raters", "raters_sd", "related_rater")
 ASSETS = ("housing", "land_use_rights", "equipment", "deposits")
-# Inputs of the formula: `veto` is 1 if a statutory code was reported, `consent` is 0 if moral data may not be used.
+# Inputs of the formula: `veto` is 1 if a statutory code was reported, `consent` is 0 if moral data may not be used;
+# `unknown_inputs` is the number of unknown inputs of the PD without which a person decides.
 FORMULA_INPUTS = (
-    "pd", "declared_income", "monthly_debt_service", "utilisation", *ASSETS, "debts",
-    "self_score", *CONDUCT, *APPRAISAL, "village_leniency", "age", "veto", "consent",
+    "pd", *INCOME, "utilisation", *ASSETS, "debts", "self_score", *CONDUCT, *APPRAISAL, "village_leniency",
+    *STOP_INDICATORS, "age", "veto", "consent", "unknown_inputs",
 )  # fmt: skip
 
 
@@ -69,6 +73,8 @@ class CreditLimitFormula(LimitFormula):
             policy.affordability.net_income_share / 12
         )  # monthly net income per declared yearly income
         self.max_dsr = number(policy.affordability.max_dsr)
+        self.term_years = number(product.term_months / 12)
+        self.needed_facts = tuple(n for n in policy.needed_indicators if n in FORMULA_INPUTS and n not in INCOME)
         utilisation = policy.risk.utilisation
         self.utilisation_segments = [
             (number(low), number(high - low), number((end - start) / (high - low)))
@@ -107,11 +113,11 @@ class CreditLimitFormula(LimitFormula):
     def bounds(self, inputs: Mapping[str, Number]) -> dict[str, Bound]:
         """The upper bounds of the limit, by code."""
         is_known, logical_and = self.ops.is_known, self.ops.logical_and
-        income, service = inputs["declared_income"], inputs["monthly_debt_service"]
+        income, service = (self.counted(inputs, name) for name in INCOME)
         bounds = {
             "affordability": (
                 self.affordability_limit(income, service),
-                logical_and(is_known(income), is_known(service)),
+                logical_and(*(is_known(inputs[name]) for name in INCOME)),
             ),
             "risk_budget": (self.risk_limit(inputs["pd"], inputs["utilisation"]), True),
             "product_cap": (self.product_cap, True),
@@ -129,12 +135,12 @@ class CreditLimitFormula(LimitFormula):
         return self.grade_budget(pd) * self.utilisation_factor(utilisation)
 
     def utilisation_factor(self, utilisation: Number) -> Number:
-        ops, utilisation_policy = self.ops, self.policy.risk.utilisation
-        factor = ops.number(utilisation_policy.factor[0])
+        ops, factors = self.ops, self.policy.risk.utilisation.factor
+        factor = ops.number(factors[0])
         for start, width, slope in self.utilisation_segments:
             factor = factor + slope * ops.minimum(ops.maximum(utilisation - start, self.zero), width)
         factor = ops.maximum(factor, self.zero)  # a sum of floats meant to be 0 may be slightly below
-        return ops.where(ops.is_known(utilisation), factor, ops.number(utilisation_policy.missing))
+        return ops.where(ops.is_known(utilisation), factor, ops.number(factors[-1]))  # the last is the lowest
 
     def collateral(self, inputs: Mapping[str, Number]) -> Number:
         """The assets after haircuts less the debts; an unknown asset counts as nothing."""
@@ -143,7 +149,7 @@ class CreditLimitFormula(LimitFormula):
         for asset in ASSETS:
             share = ops.number(getattr(haircuts, asset))
             backing = backing + ops.where(ops.is_known(inputs[asset]), share * inputs[asset], self.zero)
-        return ops.maximum(backing - inputs["debts"], self.zero)
+        return ops.maximum(backing - self.counted(inputs, "debts"), self.zero)
 
     def _is_collateral_known(self, inputs: Mapping[str, Number]) -> Flag:
         """Whether the debts and at least one asset are known."""
@@ -163,7 +169,7 @@ class CreditLimitFormula(LimitFormula):
                 ops.logical_or(any_known, ops.is_known(inputs[name])),
                 ops.logical_and(all_known, ops.is_known(inputs[name])),
             )
-        for name in APPRAISAL:
+        for name in (*APPRAISAL, "village_leniency"):
             all_known = ops.logical_and(all_known, ops.is_known(inputs[name]))
         return {
             "consent_withdrawn": inputs["consent"] <= 0,
@@ -174,7 +180,10 @@ class CreditLimitFormula(LimitFormula):
         }
 
     def conduct_score(self, inputs: Mapping[str, Number]) -> Number:
-        """S: the committee's points less the village's leniency, mixed with some self-score, shrunk to the mean."""
+        """S: the committee's points less the village's leniency, mixed with some self-score, shrunk to the mean.
+
+        A self-score that was not filed counts as 0: the household decides whether it files one.
+        """
         ops, conduct = self.ops, self.policy.conduct
         if conduct is None:
             return self.zero
@@ -185,12 +194,9 @@ class CreditLimitFormula(LimitFormula):
             + inputs["honesty_diligence"]
             + inputs["family_neighbourhood"]
         )
-        leniency, self_score = inputs["village_leniency"], inputs["self_score"]
-        adjusted = committee - where(ops.is_known(leniency), leniency, number(conduct.unknown_leniency))
-        weight = conduct.self_weight
-        observed = where(
-            ops.is_known(self_score), number(1 - weight) * adjusted + number(weight) * self_score, adjusted
-        )
+        self_score, weight = inputs["self_score"], conduct.self_weight
+        self_points = where(ops.is_known(self_score), number(weight) * self_score, self.zero)
+        observed = number(1 - weight) * (committee - inputs["village_leniency"]) + self_points
         household_variance = number(conduct.household_sd**2) * inputs["raters"]
         rater_sd = ops.maximum(inputs["raters_sd"], number(conduct.least_rater_sd))
         mean = number(conduct.programme_mean)
@@ -212,12 +218,13 @@ class CreditLimitFormula(LimitFormula):
         return {
             "uplift_cap": (base + number(conduct.cap if conduct else 0.0), True),
             "affordability": bounds["affordability"],
+            "product_cap": (self.product_cap, True),
             "legal_cap": (number(self.policy.product.legal_cap), True),
         }
 
     def apply_caps(self, limit: Number, caps: Mapping[str, Bound]) -> Number:
-        for amount, known in caps.values():
-            limit = minimum_if_known(self.ops, limit, amount, known)
+        for amount, _ in caps.values():
+            limit = self.ops.minimum(limit, amount)
         return limit
 
     def referral_reasons(
@@ -226,9 +233,12 @@ class CreditLimitFormula(LimitFormula):
         """Why an application is referred to a person. Conduct changes an amount, never the decision."""
         ops, policy = self.ops, self.policy
         reasons = {
-            "statutory_veto": inputs["veto"] > 0,
+            "statutory_veto": ops.logical_and(ops.is_known(inputs["veto"]), inputs["veto"] > 0),
+            **self.stop_reasons(inputs),
+            "fact_unknown": self.lacks_needed(inputs, (*self.needed_facts, "veto")),
             "below_floor_grade": inputs["pd"] > ops.number(policy.approval_pd),
             "under_age": inputs["age"] < policy.min_age,
+            "over_age": inputs["age"] + self.term_years > policy.max_age_at_end,
             "age_unknown": ops.logical_not(ops.is_known(inputs["age"])),
             "below_minimum": base < ops.number(policy.product.minimum),
         }

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-FIELDS = {
-    "declared_income": ("declared income", "申报收入"),
-    "monthly_debt_service": ("monthly debt service", "月还款额"),
-    "debts": ("debts", "负债"),
-    "housing": ("housing", "住房"),
-    "land_use_rights": ("land-use rights", "土地使用权"),
-    "equipment": ("equipment", "设备"),
-    "deposits": ("deposits", "存款"),
-}
+from datasets.credit_limit.county.schema import TABLE
+from datasets.schema import ColumnSchema
 
+_COUNTY = {column.name: column for column in TABLE.columns}
+
+# {value}: money with its unit
+ASSUMED = {
+    "declared_income": ("an income of {value} a year", "年收入 {value}"),
+    "monthly_debt_service": ("a debt service of {value} a month", "月还款额 {value}"),
+    "debts": ("debts of {value}", "负债 {value}"),
+}
 # {amount}: money with its unit
 BOUNDS = {
     "affordability": ("The income affords {amount} over the term.", "按收入测算，期限内可负担 {amount}。"),
@@ -24,12 +25,22 @@ BOUNDS = {
 }
 LACKING = {  # {lacks}: names
     "affordability": (
-        "What the income affords cannot be computed: {lacks} not known.",
-        "无法测算收入可负担额度：缺少{lacks}。",
+        "What the income affords is not confirmed: {lacks} not known.",
+        "收入可负担额度未经证实：缺少{lacks}。",
     ),
     "assets": (
-        "What the assets support cannot be computed: {lacks} not known.",
-        "无法测算资产可支持额度：缺少{lacks}。",
+        "What the assets support is not confirmed: {lacks} not known.",
+        "资产可支持额度未经证实：缺少{lacks}。",
+    ),
+}
+ASSUMED_BOUNDS = {  # {amount}: money; {assumed}: names with what they count as
+    "affordability": (
+        "The income would afford {amount} over the term, assuming {assumed}.",
+        "假定{assumed}，期限内可负担 {amount}。",
+    ),
+    "assets": (
+        "The assets after haircuts, less the debts, would support {amount}, assuming {assumed}.",
+        "假定{assumed}，资产折扣后扣除负债可支持 {amount}。",
     ),
 }
 CAPS = {
@@ -38,6 +49,7 @@ CAPS = {
         "Including the uplift, the limit may not exceed the {amount} that the income affords.",
         "上浮后仍不超过收入可负担的 {amount}。",
     ),
+    "product_cap": ("Including the uplift, the product lends at most {amount}.", "上浮后仍不超过产品上限 {amount}。"),
     "legal_cap": ("The law caps the limit at {amount}.", "法定上限为 {amount}。"),
 }
 ROUNDING = ("Rounding down to a multiple of {step} subtracts {amount}.", "按 {step} 向下取整，减少 {amount}。")
@@ -75,6 +87,14 @@ REFERRALS = {  # why a person decides
         "The grade is below {floor}, the lowest that may be approved without a person.",
         "等级低于可自动审批的最低等级 {floor}。",
     ),
+    "fact_unknown": (
+        "Not known, and needed before a limit can be approved without a person: {lacks}.",
+        "缺少自动审批所需的信息：{lacks}。",
+    ),
+    "over_age": (
+        "The applicant would be over {max_age} at the end of the term.",
+        "贷款到期时申请人将超过 {max_age} 岁。",
+    ),
     "under_age": ("The applicant is under {age}.", "申请人未满 {age} 岁。"),
     "age_unknown": (
         "The applicant's age, and therefore legal capacity, is not known.",
@@ -85,3 +105,8 @@ REFERRALS = {  # why a person decides
     "lacks_assets": LACKING["assets"],
     "person_asked_for": ("The applicant asked for a person to decide.", "申请人要求人工审核。"),
 }
+
+
+def find_column(name: str, columns: dict[str, ColumnSchema]) -> ColumnSchema:
+    """The column of the model's card, else of the county's contract, else a bare one."""
+    return columns.get(name) or _COUNTY.get(name) or ColumnSchema(name=name)

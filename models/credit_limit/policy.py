@@ -7,19 +7,24 @@ from __future__ import annotations
 
 from pydantic import Field, ValidationInfo, model_validator
 
+from datasets.tables.values.marks import split_codes
 from models.policy.config import (
     Amount,
     BasePolicy,
     BilingualText,
     Count,
     FiniteFloat,
+    IndicatorCondition,
     NonEmptyText,
     PositiveFloat,
+    PositiveInt,
     ProductPolicy,
     RiskPolicy,
     Section,
     Share,
     enforces_guardrails,
+    find_assumption_faults,
+    find_stop_faults,
     raise_faults,
 )
 
@@ -27,6 +32,18 @@ from models.policy.config import (
 MAX_UPLIFT = 0.50
 MAX_SELF_WEIGHT = 0.10
 MIN_RATERS = 5
+LARGEST_ARREARS = 100_000.0  # units of money
+ADULT_AGE = 18
+DEFAULT_DAYS = 90  # past due: a default by the Basel framework, CRE 36
+REQUIRED_STOPS = (  # facts that no policy may let pass
+    IndicatorCondition(indicator="identity_match", at_most=0),
+    IndicatorCondition(indicator="days_past_due", at_least=DEFAULT_DAYS),
+    IndicatorCondition(indicator="abnormal_list", at_least=1),
+    IndicatorCondition(indicator="enforcement_cases", at_least=1),
+    IndicatorCondition(indicator="tax_arrears", at_least=LARGEST_ARREARS),
+)
+STOP_INDICATORS = tuple(condition.indicator for condition in REQUIRED_STOPS)
+INCOME = ("declared_income", "monthly_debt_service")  # without them no limit is affordable
 
 
 class CreditProductPolicy(ProductPolicy):
@@ -44,7 +61,6 @@ class UtilisationPolicy(Section):
 
     at: tuple[Amount, ...]
     factor: tuple[Share, ...]
-    missing: Share
 
     @model_validator(mode="after")
     def _check_points(self, info: ValidationInfo) -> UtilisationPolicy:
@@ -88,7 +104,6 @@ class ConductPolicy(Section):
     programme_mean: FiniteFloat
     household_sd: PositiveFloat
     least_rater_sd: PositiveFloat  # raters who agree more closely than this have colluded
-    unknown_leniency: FiniteFloat  # subtracted if a village's leniency is not known
     min_raters: Count
 
     @model_validator(mode="after")
@@ -123,6 +138,7 @@ class Policy(BasePolicy):
     """The policy of a credit limit. vetoes: statutory codes that refer to a person, with their sentences."""
 
     min_age: Count  # full legal capacity
+    max_age_at_end: PositiveInt  # in years, at the end of the term
     product: CreditProductPolicy
     affordability: AffordabilityPolicy
     risk: CreditRiskPolicy
@@ -138,3 +154,17 @@ class Policy(BasePolicy):
                 "product.asset_based is true; [haircuts] must then give the share of each asset that counts"
             )
         return self
+
+    @model_validator(mode="after")
+    def _check_facts(self, info: ValidationInfo) -> Policy:
+        faults = find_stop_faults(self.stops, STOP_INDICATORS, REQUIRED_STOPS, info)
+        required = (*INCOME, *(["debts"] if self.product.asset_based else []))
+        faults += find_assumption_faults(self.unknown, required, info)
+        if enforces_guardrails(info) and self.min_age < ADULT_AGE:
+            faults.append(f"min_age is {self.min_age}; it must be {ADULT_AGE} or more: full legal capacity")
+        faults += [
+            f"vetoes: {code!r} says that no code was reported; give the code another name"
+            for code in self.vetoes
+            if not split_codes(code)
+        ]
+        return raise_faults(self, faults)

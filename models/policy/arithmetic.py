@@ -88,9 +88,3 @@ def annuity_factor(annual_rate: float, months: int) -> float:
     """Present value of 1 a month, paid at the end of each month."""
     rate = annual_rate / 12
     return (1 - (1 + rate) ** -months) / rate if rate else float(months)
-
-
-def minimum_if_known(ops: Any, other: Number, amount: Number, known: Flag) -> Number:
-    """The smaller of the two where `amount` is known, `other` elsewhere."""
-    smaller = ops.minimum(other, amount)
-    return smaller if known is True else ops.where(known, smaller, other)

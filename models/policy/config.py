@@ -6,7 +6,7 @@ raises PolicyError with all faults together.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Self, TypeVar
 
@@ -70,6 +70,50 @@ class Grade(Section):
     loss_budget: Amount  # expected loss a year that one borrower may cost
 
 
+class Assumption(Section):
+    """What an indicator counts as where it is unknown: a number, or a level of a category.
+
+    refers: a person decides where it is unknown; the assumption then gives the indicative figure. Otherwise it must be
+    the worst value, or hiding a worse one would pay.
+    """
+
+    counts_as: FiniteFloat | NonEmptyText
+    refers: bool = False
+
+
+class IndicatorCondition(Section):
+    """Holds where the indicator is at least `at_least`, or at most `at_most`."""
+
+    indicator: NonEmptyText
+    at_least: FiniteFloat | None = None
+    at_most: FiniteFloat | None = None
+
+    @model_validator(mode="after")
+    def _check_one_limit(self) -> Self:
+        is_ambiguous = (self.at_least is None) == (self.at_most is None)
+        return raise_faults(
+            self, [f"{self.indicator}: give exactly one of at_least and at_most"] if is_ambiguous else []
+        )
+
+    @property
+    def bound(self) -> float:
+        return self.at_most if self.at_least is None else self.at_least  # type: ignore[return-value]
+
+    def covers(self, other: IndicatorCondition) -> bool:
+        """Whether this condition holds wherever `other` does."""
+        if self.at_least is not None and other.at_least is not None:
+            return self.at_least <= other.at_least
+        return self.at_most is not None and other.at_most is not None and self.at_most >= other.at_most
+
+
+class StopFact(IndicatorCondition):
+    """A fact that refers to a person, and so does not knowing it. Its sentences may contain {bound}."""
+
+    code: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{2,40}$")]
+    en: NonEmptyText
+    zh: NonEmptyText
+
+
 class ProductPolicy(Section):
     """Amounts in the policy's currency, rates per year."""
 
@@ -113,6 +157,20 @@ class BasePolicy(Section):
     reasons_shown: PositiveInt
     product: ProductPolicy
     risk: RiskPolicy
+    stops: tuple[StopFact, ...]
+    unknown: dict[str, Assumption]
+
+    @property
+    def needed_indicators(self) -> tuple[str, ...]:
+        """Indicators without which a person decides: those of the stop facts, and unknowns that refer."""
+        return tuple(
+            dict.fromkeys(
+                (
+                    *(stop.indicator for stop in self.stops),
+                    *(n for n, assumed in self.unknown.items() if assumed.refers),
+                )
+            )
+        )
 
     @property
     def approval_pd(self) -> float:
@@ -123,6 +181,42 @@ class BasePolicy(Section):
     def load(cls, source: Path | str | bytes, *, enforce_guardrails: bool = True) -> Self:
         """Read the policy from a path or from a file's bytes, as `load_section` does."""
         return load_section(cls, source, enforce_guardrails=enforce_guardrails)
+
+
+def find_stop_faults(
+    stops: Sequence[StopFact], known: Sequence[str], required: Sequence[IndicatorCondition], info: ValidationInfo
+) -> list[str]:
+    """Faults of a policy's stop facts. known: indicators that may stop; required: what no policy may let pass."""
+    codes = [stop.code for stop in stops]
+    faults = [f"stops: code {code!r} occurs twice" for code in sorted({c for c in codes if codes.count(c) > 1})]
+    names = list(known)
+    faults += [
+        f"stops: indicator {stop.indicator!r} must be one of {', '.join(names)}{did_you_mean(stop.indicator, names)}"
+        for stop in stops
+        if stop.indicator not in known
+    ]
+    for condition in required if enforces_guardrails(info) else ():
+        if not any(stop.indicator == condition.indicator and stop.covers(condition) for stop in stops):
+            side = "at_most" if condition.at_least is None else "at_least"
+            faults.append(
+                f"stops must refer {condition.indicator} {side} {condition.bound:g}, or less bad, to a person"
+            )
+    return faults
+
+
+def find_assumption_faults(
+    unknown: Mapping[str, Assumption], required: Sequence[str], info: ValidationInfo
+) -> list[str]:
+    """Faults of a policy's assumptions. required: what the limit cannot be computed without; unknown, it refers."""
+    faults = []
+    for name in required:
+        if name not in unknown:
+            faults.append(f"unknown.{name} is missing; it must say what {name} counts as where it is unknown")
+        elif isinstance(unknown[name].counts_as, str):
+            faults.append(f"unknown.{name} counts as {unknown[name].counts_as!r}; it must be a number")
+        elif enforces_guardrails(info) and not unknown[name].refers:
+            faults.append(f"unknown.{name} must have refers = true: no limit is approved without {name}")
+    return faults
 
 
 def _find_grade_faults(grades: Sequence[Grade], floor_grade: str, info: ValidationInfo) -> list[str]:

@@ -5,12 +5,14 @@ One definition serves the solver and the floats. The rails of a product are in i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from datasets.schema import ColumnSchema
 from models.policy.arithmetic import all_of, any_of
+
+Premise = Callable[[Any, Any, Mapping[str, Any], Mapping[str, Any], str], Any]
 
 
 class Scenario:
@@ -42,6 +44,9 @@ class Guardrail:
 
     varied_fields: fields in which the variant is higher.
     hidden_fields: fields that the variant may leave out.
+    one_at_a_time: the variant leaves out one of them, each in turn. By induction the rail then holds for several, since
+        the other fields may be unknown already.
+    premise: (policy, operations, baseline, variant, hidden field) -> what the rail presupposes of the two.
     unfolds: methods of the formula that the rail mentions; the proof needs their definition, not only their lemmas.
     """
 
@@ -52,6 +57,8 @@ class Guardrail:
     describe: Callable[[Scenario], str]
     varied_fields: tuple[str, ...] = ()
     hidden_fields: tuple[str, ...] = ()
+    one_at_a_time: bool = False
+    premise: Premise | None = None
     unfolds: tuple[str, ...] = ()
     applies_to: Callable[[Any], bool] = lambda policy: True
 

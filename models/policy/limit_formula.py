@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-from models.policy.arithmetic import Bound, Number, ScalarOps, minimum_if_known
-from models.policy.config import BasePolicy
+from models.policy.arithmetic import Bound, Flag, Number, ScalarOps, any_of
+from models.policy.config import BasePolicy, IndicatorCondition
 
 
 class LimitFormula:
@@ -14,7 +14,10 @@ class LimitFormula:
 
     def __init__(self, policy: BasePolicy, ops: Any = ScalarOps):
         number, risk = ops.number, policy.risk
-        self.ops = ops
+        self.ops, self.stops = ops, policy.stops
+        self.assumed = {
+            name: number(a.counts_as) for name, a in policy.unknown.items() if isinstance(a.counts_as, float)
+        }
         self.zero, self.one = number(0.0), number(1.0)
         self.severity = number(risk.lgd * risk.ccf)
         self.pd_floor, self.product_cap = number(risk.pd_floor), number(policy.product.cap)
@@ -36,8 +39,33 @@ class LimitFormula:
         return budget
 
     def base_limit(self, bounds: Mapping[str, Bound]) -> Number:
-        """The smallest of the known bounds and the product cap."""
+        """The smallest of the bounds; one whose inputs are unknown has the amount under the policy's assumptions."""
         base = self.product_cap
-        for amount, known in bounds.values():
-            base = minimum_if_known(self.ops, base, amount, known)
+        for amount, _ in bounds.values():
+            base = self.ops.minimum(base, amount)
         return base
+
+    def counted(self, inputs: Mapping[str, Number], name: str) -> Number:
+        """An input, or what it counts as where it is unknown."""
+        value = inputs[name]
+        return self.ops.where(self.ops.is_known(value), value, self.assumed[name])
+
+    def stop_reasons(self, inputs: Mapping[str, Number]) -> dict[str, Flag]:
+        """The stop facts that hold, by code."""
+        return {
+            stop.code: self.ops.logical_and(self.ops.is_known(inputs[stop.indicator]), self.holds(stop, inputs))
+            for stop in self.stops
+        }
+
+    def holds(self, condition: IndicatorCondition, inputs: Mapping[str, Number]) -> Flag:
+        """Whether a known indicator meets the condition."""
+        value, bound = inputs[condition.indicator], self.ops.number(condition.bound)
+        return value <= bound if condition.at_least is None else value >= bound
+
+    def lacks_needed(self, inputs: Mapping[str, Number], names: Iterable[str]) -> Flag:
+        """Whether an indicator without which a person decides is unknown: one of `names`, or another input of the PD
+        (`unknown_inputs` is their number).
+        """
+        is_known, logical_not = self.ops.is_known, self.ops.logical_not
+        unknown = (logical_not(is_known(inputs[name])) for name in names)
+        return any_of(self.ops, (inputs["unknown_inputs"] > 0, *unknown))

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from types import SimpleNamespace
 from typing import Any
@@ -86,18 +86,31 @@ def prove_all(policy: Any, domain: ProofDomain) -> list[ProofResult]:
 
 def prove(guardrail: Guardrail, policy: Any, domain: ProofDomain) -> ProofResult:
     """Prove one rail, or refute it with a counterexample."""
+    if not guardrail.one_at_a_time:
+        return _prove_once(guardrail, policy, domain)
+    seconds = 0.0
+    for name in guardrail.hidden_fields:
+        result = _prove_once(replace(guardrail, hidden_fields=(name,)), policy, domain)
+        seconds += result.seconds
+        if not result.proved:
+            return replace(result, guardrail=guardrail, seconds=seconds)
+    return ProofResult(guardrail, True, seconds)
+
+
+def _prove_once(guardrail: Guardrail, policy: Any, domain: ProofDomain) -> ProofResult:
     start = time.perf_counter()
     baseline, variant = _symbolic_applicants(guardrail, domain)
-    abstracted = _abstracted_formula(domain)(
-        policy, _real_ops(), guardrail, _input_constraints(baseline, variant, guardrail, domain)
-    )
-    violation = guardrail.is_violated(Scenario(abstracted, baseline, variant), 0.0)  # collects the facts on the way
-    counterexample, proved = None, _is_unsatisfiable([*abstracted.facts, violation])
+    constraints = _input_constraints(baseline, variant, guardrail, policy, domain)
+    abstracted = _abstracted_formula(domain)(policy, _real_ops(), guardrail, constraints)
+    violation = guardrail.is_violated(Scenario(abstracted, baseline, variant), 0.0)  # collects candidates on the way
+    counterexample, proved = None, _is_unsatisfiable([*constraints, violation], LEMMA_TIMEOUT_MS)  # often a referral
+    if not proved:
+        proved = _is_unsatisfiable([*abstracted.derive_facts(), violation])
     if not proved:
         counterexample = next(_search_counterexamples(guardrail, policy, domain, baseline, variant), None)
     if not proved and counterexample is None:  # the unknowns may allow what the formula excludes
         full_violation = guardrail.is_violated(Scenario(domain.formula(policy, _real_ops()), baseline, variant), 0.0)
-        proved = _is_unsatisfiable([*_input_constraints(baseline, variant, guardrail, domain), full_violation])
+        proved = _is_unsatisfiable([*constraints, full_violation])
     return ProofResult(
         guardrail, proved if proved or counterexample else None, time.perf_counter() - start, counterexample
     )
@@ -123,9 +136,11 @@ def _is_known(value: Any) -> Any:
 
 
 def _input_constraints(
-    baseline: Mapping[str, Any], variant: Mapping[str, Any], guardrail: Guardrail, domain: ProofDomain
+    baseline: Mapping[str, Any], variant: Mapping[str, Any], guardrail: Guardrail, policy: Any, domain: ProofDomain
 ) -> list[Any]:
     """All possible applicants; varied fields only rise, and nothing is known of the variant alone."""
+    ops, premise = _real_ops(), guardrail.premise
+    premises = [] if premise is None else [premise(policy, ops, baseline, variant, n) for n in guardrail.hidden_fields]
     named_values = [(name, value) for a in (baseline, variant) for name, value in a.items()]
     return [
         *(value >= 0 for name, value in named_values if name not in domain.signed_inputs),
@@ -133,6 +148,8 @@ def _input_constraints(
         *(variant[name] >= baseline[name] for name in guardrail.varied_fields),
         *(variant[name] == baseline[name] for name in guardrail.hidden_fields),
         *(z3.Implies(_is_known(variant[name]), _is_known(baseline[name])) for name in guardrail.hidden_fields),
+        *(z3.Not(_is_known(variant[name])) for name in guardrail.hidden_fields if guardrail.one_at_a_time),
+        *premises,
     ]
 
 
@@ -161,7 +178,10 @@ def _abstracted_formula(domain: ProofDomain) -> Any:
     class AbstractedFormula(domain.formula):  # type: ignore[misc, name-defined]
         def __init__(self, policy: Any, ops: Any, guardrail: Guardrail, constraints: list[Any]):
             self.guardrail = guardrail
-            self.facts = list(constraints)
+            self.constraints = constraints
+            self.candidates: list[
+                tuple[Any, Any]
+            ] = []  # (contrary, fact): the fact holds if the contrary is impossible
             self.unknowns: dict[str, list[tuple[Any, Any]]] = {}  # name -> one or two of (term, its unknown)
             super().__init__(policy, ops)
 
@@ -172,14 +192,20 @@ def _abstracted_formula(domain: ProofDomain) -> Any:
                 if known_term.eq(term):
                     return unknown
             unknown = z3.Real(f"{name} of applicant {len(existing) + 1}")
-            candidates = [] if lower_bound is None else [(term < lower_bound, unknown >= lower_bound)]
+            if lower_bound is not None:
+                self.candidates.append((term < lower_bound, unknown >= lower_bound))
             for known_term, earlier in existing:
-                candidates += [(term < known_term, unknown >= earlier), (term > known_term, unknown <= earlier)]
-            self.facts += [
-                fact for contrary, fact in candidates if _is_unsatisfiable([*self.facts, contrary], LEMMA_TIMEOUT_MS)
-            ]
+                self.candidates += [(term < known_term, unknown >= earlier), (term > known_term, unknown <= earlier)]
             existing.append((term, unknown))
             return unknown
+
+        def derive_facts(self) -> list[Any]:
+            """The constraints, and the facts about the unknowns that follow, each with the help of those before it."""
+            facts = list(self.constraints)
+            for contrary, fact in self.candidates:
+                if _is_unsatisfiable([*facts, contrary], LEMMA_TIMEOUT_MS):
+                    facts.append(fact)
+            return facts
 
     for name, lower_bound in domain.lemmas.items():
         setattr(AbstractedFormula, name, _abstracted_method(AbstractedFormula, name, lower_bound))
@@ -227,7 +253,8 @@ def _search_counterexamples(
             solver.set("timeout", ATTEMPT_TIMEOUT_MS)
             free_fields = {*moving_fields, *freed_fields}
             solver.add(
-                *_input_constraints(baseline, variant, guardrail, domain), guardrail.is_violated(scenario, slack)
+                *_input_constraints(baseline, variant, guardrail, policy, domain),
+                guardrail.is_violated(scenario, slack),
             )
             solver.add(
                 *_pin_to_reference(baseline, reference, free_fields, domain),

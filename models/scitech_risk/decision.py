@@ -20,9 +20,11 @@ from models.scitech_risk.assessments.early_warnings import active_warnings
 from models.scitech_risk.indicators import IndicatorReader, has_unsound_books
 from models.scitech_risk.ledger import CompanyLedger, build_innovation
 from models.scitech_risk.limit_formula import CompanyLimitFormula
+from models.scitech_risk.messages import ASSUMED
 from models.scitech_risk.policy import Policy
-from models.scorecard.batch_columns import check_pd_range, gather_codes, to_int
+from models.scorecard.batch_columns import check_pd_range, gather_codes, join_codes, to_int
 from models.scorecard.explanations import Explainer, cutoff_points, round_reason_points
+from models.scorecard.unknown_inputs import check_assumptions
 from models.trees.onnx_session import Scores
 
 
@@ -37,8 +39,7 @@ class CompanyDecisionEngine:
         self._indicators = IndicatorReader(card, policy)
         self.fields = self._indicators.fields
         self.cutoff = cutoff_points(card, policy.approval_pd)
-        self._act_codes = sorted(policy.act_codes)
-        self._required_indicators = [signal.indicator for signal in policy.signals if signal.unknown_refers]
+        check_assumptions(card, policy)
         self._formula = CompanyLimitFormula(policy, ScalarOps)
         self._array_formula = CompanyLimitFormula(policy, ArrayOps)
         self._ledger = CompanyLedger(policy, {column.name: column for column in (*card.also, *card.inputs)})
@@ -67,7 +68,13 @@ class CompanyDecisionEngine:
         numbers = self._indicators.read_row(row, pd)
         result = self._formula.evaluate(numbers)
         warnings = active_warnings(self.policy.signals, numbers, ScalarOps)
-        extra_reasons = self._extra_reasons(numbers, warnings, ScalarOps) | {"person_asked_for": human_requested}
+        extra_reasons = {"books_unsound": has_unsound_books(numbers, ScalarOps), "person_asked_for": human_requested}
+        facts = [name for name in self._formula.needed_facts if numbers[name] != numbers[name]]
+        gate = self._ledger.build_gate(numbers, result.gate, self._indicators.loop_path(values))
+        lacks = {
+            "fact_unknown": list(dict.fromkeys((*facts, *self._indicators.unknown_needed(row)))),
+            "evidence_unknown": gate["unknown"],
+        }
         referred = result.referred or any(extra_reasons.values())
         limit = int(result.limit)
         revenue = numbers["revenue"]
@@ -77,15 +84,16 @@ class CompanyDecisionEngine:
             "decision": "refer" if referred else "approve",
             "limit": 0 if result.gate.block else None if referred else limit,
             "indicative_limit": limit,
+            "indicative": None if result.gate.block else self._ledger.build_indicative(numbers, limit),
             "currency": self.policy.currency,
             "pd": round(pd, 6),
             "horizon": self.card.horizon or self.policy.horizon.en,
             "score": round(points, 1),
             "grade": self._grade_names[bisect_left(self._grade_edges, pd)] if is_graded else None,
             "approval_line": round(self.cutoff, 1),
-            "referral": self._ledger.build_referral(numbers, {**result.referral_reasons, **extra_reasons}),
+            "referral": self._ledger.build_referral(numbers, {**result.referral_reasons, **extra_reasons}, lacks),
             "innovation": build_innovation(self.policy, result.innovation, stage),
-            "gate": self._ledger.build_gate(numbers, result.gate, self._indicators.loop_path(values)),
+            "gate": gate,
             "warnings": self._ledger.build_warnings(numbers, warnings),
             "ledger": self._ledger.build_entry(numbers, result),
             "reasons": [],
@@ -102,9 +110,10 @@ class CompanyDecisionEngine:
     def decide_batch(self, frame: pl.DataFrame, scores: Scores) -> pl.DataFrame:
         """The answers of a batch, one row each.
 
-        Columns: decision, limit (0 where the gate blocks, null where referred otherwise), indicative_limit, pd, score,
-        grade, innovation, gate, evidence, warnings and referral (codes joined by ';'), the ledger's amounts in whole
-        units of money, and `reasons` (codes) if the scores have contributions.
+        Columns: decision, limit (0 where the gate blocks, null where referred otherwise), indicative_limit, assumed
+        (unknown inputs that it rests on), pd, score, grade, innovation, gate, evidence, warnings and referral (codes
+        joined by ';'), the ledger's amounts in whole units of money, and `reasons` (codes) if the scores have
+        contributions.
         """
         if len(scores.pd):
             check_pd_range(float(scores.pd.min()), float(scores.pd.max()))
@@ -118,7 +127,7 @@ class CompanyDecisionEngine:
         revenue = inputs["revenue"]
         stage = np.searchsorted(self._stage_ends, revenue * self.policy.unit, side="right")
         stage = np.where(np.isnan(revenue), -1, stage)
-        extra_reasons = self._extra_reasons(inputs, warnings, ArrayOps)
+        extra_reasons = {"books_unsound": has_unsound_books(inputs, ArrayOps)}
         referred = np.broadcast_to(any_of(ArrayOps, (result.referred, *extra_reasons.values())), rows)
         blocked = np.broadcast_to(result.gate.block, rows)
         limit = to_int(result.limit, rows)
@@ -127,6 +136,7 @@ class CompanyDecisionEngine:
             "decision": gather_codes(["approve", "refer"], referred.astype(np.int64)),
             "limit": pl.Series(limit).set(pl.Series(referred & ~blocked), None),
             "indicative_limit": limit,
+            "assumed": join_codes({name: np.isnan(inputs[name]) for name in ASSUMED}, rows),
             "pd": np.round(pd, 6),
             "score": np.round(points, 1),
             "grade": gather_codes(self._grade_names, grades).set(
@@ -139,12 +149,3 @@ class CompanyDecisionEngine:
             effects = self._explainer.effects(scores.contributions, points)
             columns["reasons"] = self._explainer.reason_codes(effects, self.policy.reasons_shown)
         return pl.DataFrame(columns)
-
-    def _extra_reasons(self, inputs: Mapping[str, Any], warnings: Mapping[str, Any], ops: Any) -> dict[str, Any]:
-        """Referral reasons besides the formula's, for one company or for a batch."""
-        unknown = (ops.logical_not(ops.is_known(inputs[name])) for name in self._required_indicators)
-        return {
-            "books_unsound": has_unsound_books(inputs, ops),
-            "warning_act": any_of(ops, (warnings[code] for code in self._act_codes)),
-            "warning_unknown": any_of(ops, unknown),
-        }

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from models.policy.fact_guardrails import fact_guardrails, warning_guardrail
 from models.policy.guardrails import (
     Guardrail,
     Scenario,
@@ -16,9 +17,30 @@ from models.policy.guardrails import (
     non_increasing,
     rounding_guardrail,
 )
-from models.scitech_risk.policy import CYCLE, DATA_ASSETS, EVIDENCE, INNOVATION, MIN_SOURCES, STAFF, Policy
+from models.scitech_risk.limit_formula import INDICATORS
+from models.scitech_risk.policy import (
+    CASH,
+    CYCLE,
+    DATA_ASSETS,
+    EVIDENCE,
+    INNOVATION,
+    MIN_SOURCES,
+    REQUIRED_STOPS,
+    STAFF,
+    Policy,
+)
 
 BACKING_INPUTS = ("patent_value", *DATA_ASSETS)
+STOP_SENTENCES = {
+    "deregistered": ("deregistration_refers", "A deregistration, or not knowing of one, refers.",
+                     "已注销、吊销、清算或登记状态不明的，转人工。"),
+    "enforcement_cases": ("enforcement_refers", "A case of enforcement, or not known, refers.",
+                          "有被执行案件或情况不明的，转人工。"),
+    "qualified_audit": ("a_qualified_audit_refers", "A qualified audit opinion, or not known, refers.",
+                        "审计意见为非标准意见或情况不明的，转人工。"),
+    "debt_ratio": ("negative_net_assets_refers", "Net assets of 0 or less, or not known, refer.",
+                   "净资产不为正或不明的，转人工。"),
+}  # fmt: skip
 
 
 def _describe(template: str) -> Callable[[Scenario], str]:
@@ -130,6 +152,7 @@ def _revenue_bound_lowered(scenario: Scenario, slack: float) -> Any:
 def _exceeds_caps(scenario: Scenario, slack: float) -> Any:
     product = scenario.formula.policy.product
     return scenario.any_of(
+        *(scenario.baseline.unrounded > amount + slack for amount, _ in scenario.baseline.bounds.values()),
         scenario.baseline.base > scenario.ops.number(product.cap) + slack,
         scenario.baseline.unrounded > scenario.ops.number(product.legal_cap) + slack,
     )
@@ -332,18 +355,12 @@ GUARDRAILS = (
         unfolds=("revenue_limit", "stage_limit", "revenue_in_stage", "stage_multiple"),
         applies_to=_has_innovation_score,
     ),
-    Guardrail(
-        "leaving_out_never_helps",
-        "Leaving out an indicator of innovation, patents or data assets never helps.",
-        "缺报创新指标、专利或数据资产不会带来好处。",
-        non_increasing,
-        describe_change,
-        hidden_fields=(*(name for name in INNOVATION if name != "revenue"), *BACKING_INPUTS),
-    ),
+    warning_guardrail(),
+    *fact_guardrails(REQUIRED_STOPS, STOP_SENTENCES, INDICATORS, (*CASH, "revenue")),
     Guardrail(
         "caps_always_hold",
-        "The product cap and the legal cap always hold.",
-        "产品上限与法定上限始终有效。",
+        "No limit, indicative or not, exceeds a cap or bound that the ledger shows.",
+        "任何额度（含参考额度）不超过明细所列的各项上限。",
         _exceeds_caps,
         _describe("base {base} with a cap of {cap}, limit {limit} with a legal cap of {legal}"),
         unfolds=("base_limit",),

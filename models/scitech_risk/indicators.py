@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 from models.card import Card
 from models.feature_encoder import FeatureEncoder, date_operands, required_columns
 from models.policy.arithmetic import any_of
-from models.scitech_risk.limit_formula import INDICATORS
+from models.scitech_risk.limit_formula import BOUND_INPUTS, INDICATORS
 from models.scitech_risk.policy import Policy
+from models.scorecard.unknown_inputs import NeededInputs, missing_rows
 
 LOOP_PATH_FIELD = "loop_path"  # text
 TOTAL_ASSETS = "total_assets"
@@ -51,6 +52,8 @@ class IndicatorReader:
         positions = {column.name: index for index, column in enumerate(encoded_columns)}
         self._number_positions = [(name, positions[name]) for name in self._numbers]
         self._derived_positions = [(c.name, index) for index, c in enumerate(encoded_columns) if c.derived is not None]
+        self.needed_inputs = NeededInputs(card, policy, [name for names in BOUND_INPUTS.values() for name in names])
+        self._needed_positions = [(name, positions[name]) for name in self.needed_inputs.names]
         group_weights = policy.least_known.weights
         self._input_weights = [
             (c.name, float(group_weights.get(c.group, 1.0))) for c in card.inputs if c.derived is None
@@ -75,7 +78,12 @@ class IndicatorReader:
             known_weight += weight if row[index] == row[index] else 0.0
         numbers = dict.fromkeys(self._names, MISSING)
         numbers |= {name: row[index] for name, index in self._number_positions}
-        return numbers | {"pd": pd, "known_share": known_weight / self._total_weight}
+        unknown_inputs = float(len(self.unknown_needed(row)))
+        return numbers | {"pd": pd, "known_share": known_weight / self._total_weight, "unknown_inputs": unknown_inputs}
+
+    def unknown_needed(self, row: list[float]) -> list[str]:
+        """The unknown inputs of the PD without which a person decides."""
+        return [name for name, index in self._needed_positions if row[index] != row[index]]
 
     def read_batch(self, frame: pl.DataFrame, pd: NDArray[np.float64]) -> dict[str, Any]:
         """The same for the rows of a frame, each (rows,)."""
@@ -84,8 +92,9 @@ class IndicatorReader:
             inputs[name] = frame[name].cast(pl.Float64).to_numpy()  # null becomes NaN
         known_weight = np.zeros(len(pd))
         for name, weight in self._input_weights:
-            known_weight = known_weight + np.where(_is_missing(frame[name]), 0.0, weight)
-        return inputs | {"pd": pd, "known_share": known_weight / self._total_weight}
+            known_weight = known_weight + np.where(missing_rows(frame[name]), 0.0, weight)
+        unknown_inputs = self.needed_inputs.count_unknown(frame)
+        return inputs | {"pd": pd, "known_share": known_weight / self._total_weight, "unknown_inputs": unknown_inputs}
 
     def loop_path(self, values: Mapping[str, Any]) -> str | None:
         """The loop of invoices, if the model's columns have one."""
@@ -116,10 +125,3 @@ def has_unsound_books(inputs: Mapping[str, Any], ops: Any) -> Any:
     """
     exceeds_total = (inputs[item] > ROUNDING_TOLERANCE * inputs[total] for item, total in STATEMENT_ITEMS)
     return any_of(ops, (inputs[TOTAL_ASSETS] <= 0, *exceeds_total))
-
-
-def _is_missing(column: pl.Series) -> NDArray[np.bool_]:
-    missing = column.is_null()
-    if column.dtype.is_float():
-        missing |= column.is_nan().fill_null(True)
-    return missing.to_numpy()

@@ -16,13 +16,12 @@ from datasets.schema import ColumnSchema, format_number
 from models.scitech_risk import messages
 from models.scitech_risk.assessments.innovation_score import InnovationScore
 from models.scitech_risk.assessments.shell_gate import VERDICTS, GateResult
-from models.scitech_risk.limit_formula import CompanyLimitResult
-from models.scitech_risk.policy import BACKING, CASH, INNOVATION_GROUPS, Policy
+from models.scitech_risk.limit_formula import BOUND_INPUTS, CompanyLimitResult
+from models.scitech_risk.policy import BACKING, INNOVATION_GROUPS, Policy
 from models.scorecard.batch_columns import gather_codes, join_codes, to_int
-from models.scorecard.ledger import BaseLedger, bound_columns, known_amounts
+from models.scorecard.ledger import BaseLedger, Sentence, binding_bound, bound_columns, stop_entry
 
 Numbers = Mapping[str, float]
-BOUND_INPUTS = {"debt_service_cover": CASH, "revenue_multiple": ("revenue",), "backing": (*BACKING, "data_asset_value")}
 
 
 class CompanyLedger(BaseLedger):
@@ -35,17 +34,19 @@ class CompanyLedger(BaseLedger):
         super().__init__((policy.money.en, policy.money.zh), messages.CAPS)
         self.policy = policy
         self._total_points = sum(piece.points for piece in policy.gate.evidence)
-        required_indicators = tuple(
-            dict.fromkeys(signal.indicator for signal in policy.signals if signal.unknown_refers)
-        )
-        self._inputs_by_code = {**BOUND_INPUTS, "warning_unknown": required_indicators}
+        self._stops = {stop.code: stop for stop in policy.stops}
+        act_indicators = tuple(dict.fromkeys(signal.indicator for signal in policy.act_signals))
+        self._inputs_by_code = {
+            **BOUND_INPUTS,
+            "backing": (*BACKING, "data_asset_value"),
+            "warning_unknown": act_indicators,
+        }
         self._column: Callable[[str], ColumnSchema] = lambda name: messages.find_column(name, columns)
 
     def build_entry(self, numbers: Numbers, result: CompanyLimitResult) -> dict[str, Any]:
         """base_limit (or 0 if the gate blocks) - rounding.amount = limit, in whole units of money."""
         exact, limit = int(result.unrounded), int(result.limit)
-        known_bounds = known_amounts(result.bounds)
-        binding = min(known_bounds, key=known_bounds.__getitem__)
+        binding = binding_bound(result.bounds)
         caps = [self.cap_entry("legal_cap", self.policy.product.legal_cap, result.base > result.before_gate)]
         if result.gate.block:
             caps.append(self.cap_entry("gate", 0, True))
@@ -57,8 +58,8 @@ class CompanyLedger(BaseLedger):
             "zh": zh.format(step=step_zh, amount=rounded_off_zh),
         }
         return {
-            "bounds": [self._bound_entry(code, amount, code in known_bounds, code == binding, numbers)
-                       for code, (amount, _) in result.bounds.items()],
+            "bounds": [self._bound_entry(code, amount, known, code == binding, numbers)
+                       for code, (amount, known) in result.bounds.items()],
             "base_limit": int(result.base),
             "binding": binding,
             "caps": caps,
@@ -66,9 +67,22 @@ class CompanyLedger(BaseLedger):
             "limit": limit,
         }  # fmt: skip
 
-    def build_referral(self, numbers: Numbers, causes: Mapping[str, Any]) -> list[dict[str, Any]]:
-        """Why a person decides: one entry per reason that holds."""
-        return [self._referral_entry(code, numbers) for code, flag in causes.items() if flag]
+    def build_indicative(self, numbers: Numbers, limit: int) -> dict[str, Any] | None:
+        """The indicative limit as a sentence, where the limit rests on an assumption; None where it does not."""
+        missing = [name for name in messages.ASSUMED if numbers[name] != numbers[name]]
+        if not missing:
+            return None
+        counts_as = {name: float(self.policy.unknown[name].counts_as) for name in missing}
+        labels = messages.format_names([self._column(name) for name in missing])
+        return self.indicative_entry(limit, counts_as, self._assumed_texts(missing), labels)
+
+    def build_referral(
+        self, numbers: Numbers, causes: Mapping[str, Any], lacks: Mapping[str, list[str]]
+    ) -> list[dict[str, Any]]:
+        """Why a person decides: one entry per reason that holds. lacks: reason -> the unknown indicators that it
+        names.
+        """
+        return [self._referral_entry(code, numbers, lacks) for code, flag in causes.items() if flag]
 
     def build_gate(self, numbers: Numbers, gate: GateResult, path: str | None) -> dict[str, Any]:
         """The verdict of the gate and its evidence. path: the loop of invoices, if the register has one."""
@@ -169,54 +183,66 @@ class CompanyLedger(BaseLedger):
         values = np.stack([_broadcast(amount, rows) for amount in by_stage])
         return np.where(stage < 0, values.min(axis=0), values[stage, np.arange(rows)])
 
-    def _referral_entry(self, code: str, numbers: Numbers) -> dict[str, Any]:
-        values, values_zh = self._template_values(code, numbers)
+    def _referral_entry(self, code: str, numbers: Numbers, lacks: Mapping[str, list[str]]) -> dict[str, Any]:
+        if code in self._stops:
+            return stop_entry(self._stops[code])
+        if code in lacks:
+            names, names_zh = messages.format_names([self._column(name) for name in lacks[code]])
+            en, zh = messages.REFERRALS[code]
+            return {"code": code, "en": en.format(lacks=names), "zh": zh.format(lacks=names_zh)}
+        values, values_zh = _template_values(self, code, numbers)
         en, zh = messages.REFERRALS[code]
         return {"code": code, "en": en.format(**values), "zh": zh.format(**values_zh)}
 
-    def _template_values(self, code: str, numbers: Numbers) -> tuple[dict[str, Any], dict[str, Any]]:
-        """The values of a referral sentence's placeholders, in English and in Chinese."""
-        if code == "below_floor_grade":
-            floor_grade, horizon = self.policy.risk.floor_grade, self.policy.horizon
-            return {"floor": floor_grade, "horizon": horizon.en}, {"floor": floor_grade, "horizon": horizon.zh}
-        if code == "too_little_known":
-            share, minimum = (
-                messages.format_percent(numbers["known_share"]),
-                messages.format_percent(self.policy.least_known.share),
-            )
-            return ({"known": share, "least": minimum},) * 2
-        if code == "below_minimum":
-            en, zh = self.format_money(self.policy.product.minimum)
-            return {"minimum": en}, {"minimum": zh}
-        if code.startswith("lacks_") or code == "warning_unknown":
-            en, zh = messages.format_names(self._missing_columns(code.removeprefix("lacks_"), numbers))
-            return {"lacks": en}, {"lacks": zh}
-        return {}, {}
-
-    def _missing_columns(self, code: str, numbers: Numbers) -> list[ColumnSchema]:
+    def missing_columns(self, code: str, numbers: Numbers) -> list[ColumnSchema]:
         return [self._column(name) for name in self._inputs_by_code.get(code, ()) if numbers[name] != numbers[name]]
 
     def _bound_entry(self, code: str, amount: float, known: bool, binding: bool, numbers: Numbers) -> dict[str, Any]:
-        missing = self._missing_columns(code, numbers)
-        names, names_zh = messages.format_names(missing)
+        missing = self.missing_columns(code, numbers)
+        money, money_zh = self.format_money(amount)
         if known:
-            money, money_zh = self.format_money(amount)
             ungraded = code == "loss_budget" and numbers["known_share"] < self.policy.least_known.share
             en, zh = messages.UNGRADED if ungraded else messages.BOUNDS[code]
             en, zh = en.format(amount=money), zh.format(amount=money_zh)
             if missing:
+                names, names_zh = messages.format_names(missing)
                 en, zh = en + messages.UNBACKED[0].format(lacks=names), zh + messages.UNBACKED[1].format(lacks=names_zh)
         else:
-            en, zh = messages.LACKING[code]
-            en, zh = en.format(lacks=names), zh.format(lacks=names_zh)
+            names, names_zh = self._assumed_texts([column.name for column in missing])
+            en, zh = messages.ASSUMED_BOUNDS[code]
+            en, zh = en.format(amount=money, assumed=names), zh.format(amount=money_zh, assumed=names_zh)
         return {
             "code": code,
-            "amount": int(amount) if known else None,
+            "amount": int(amount),
             "binding": binding,
             "lacks": [column.name for column in missing],
             "en": en,
             "zh": zh,
         }
+
+    def _assumed_texts(self, names: list[str]) -> Sentence:
+        amounts = {name: float(self.policy.unknown[name].counts_as) * self.policy.unit for name in names}
+        return self.assumed_texts(amounts, messages.ASSUMED)
+
+
+def _template_values(ledger: CompanyLedger, code: str, numbers: Numbers) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The values of a referral sentence's placeholders, in English and in Chinese."""
+    if code == "below_floor_grade":
+        floor_grade, horizon = ledger.policy.risk.floor_grade, ledger.policy.horizon
+        return {"floor": floor_grade, "horizon": horizon.en}, {"floor": floor_grade, "horizon": horizon.zh}
+    if code == "too_little_known":
+        share, minimum = (
+            messages.format_percent(numbers["known_share"]),
+            messages.format_percent(ledger.policy.least_known.share),
+        )
+        return ({"known": share, "least": minimum},) * 2
+    if code == "below_minimum":
+        en, zh = ledger.format_money(ledger.policy.product.minimum)
+        return {"minimum": en}, {"minimum": zh}
+    if code.startswith("lacks_") or code == "warning_unknown":
+        en, zh = messages.format_names(ledger.missing_columns(code.removeprefix("lacks_"), numbers))
+        return {"lacks": en}, {"lacks": zh}
+    return {}, {}
 
 
 def build_innovation(policy: Policy, innovation: InnovationScore, stage: int | None) -> dict[str, Any]:

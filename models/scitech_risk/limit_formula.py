@@ -11,7 +11,7 @@
 
 Revenue counts stage by stage, like a progressive tax, each slice with the weights of its own stage, so no company loses
 by growing into the next stage. Missing patents or data assets support nothing; a missing cash flow, debt service or
-revenue leaves out its bound, and a person decides.
+revenue counts as the policy assumes, and a person decides.
 
 What is proved for reals holds for floats too: IEEE 754 rounds each step (+, *, /, min, max) monotonically, so rounding
 cannot reverse an order; the floor uses an exact remainder.
@@ -27,13 +27,24 @@ from models.policy.arithmetic import Bound, Flag, Number, ScalarOps, annuity_fac
 from models.policy.limit_formula import LimitFormula
 from models.scitech_risk.assessments.innovation_score import InnovationScore, InnovationScorer
 from models.scitech_risk.assessments.shell_gate import GateResult, ShellGate
-from models.scitech_risk.policy import BACKING, CASH, DATA_ASSETS, EVIDENCE, INNOVATION, STAFF, Policy
+from models.scitech_risk.policy import (
+    BACKING,
+    CASH,
+    DATA_ASSETS,
+    EVIDENCE,
+    INNOVATION,
+    STAFF,
+    STOP_INDICATORS,
+    Policy,
+)
 
 # Groups that the PD never reads: the flags of the gate, and what supports the limit.
 GATE_GROUPS = ("shell",)
 BACKING_GROUPS = ("data_assets",)
-INDICATORS = tuple(dict.fromkeys((*CASH, *BACKING, *DATA_ASSETS, *INNOVATION, *EVIDENCE, STAFF)))
-FORMULA_INPUTS = ("pd", "known_share", *INDICATORS)
+INDICATORS = tuple(dict.fromkeys((*CASH, *BACKING, *DATA_ASSETS, *INNOVATION, *EVIDENCE, STAFF, *STOP_INDICATORS)))
+# `unknown_inputs` is the number of unknown inputs of the PD without which a person decides.
+FORMULA_INPUTS = ("pd", "known_share", "unknown_inputs", *INDICATORS)
+BOUND_INPUTS = {"debt_service_cover": CASH, "revenue_multiple": ("revenue",)}  # without which a bound is not confirmed
 
 
 @dataclass(slots=True)
@@ -61,6 +72,8 @@ class CompanyLimitFormula(LimitFormula):
     def __init__(self, policy: Policy, ops: Any = ScalarOps):
         super().__init__(policy, ops)
         self.policy, self.unit = policy, ops.number(policy.unit)
+        named = {name for names in BOUND_INPUTS.values() for name in names}
+        self.needed_facts = tuple(n for n in policy.needed_indicators if n in INDICATORS and n not in named)
         number, product, bounds = ops.number, policy.product, policy.bounds
         self.monthly_annuity = number(
             annuity_factor(product.annual_rate + product.rate_stress, product.term_months) / 12
@@ -104,13 +117,13 @@ class CompanyLimitFormula(LimitFormula):
     def bounds(self, inputs: Mapping[str, Number], innovation: InnovationScore) -> dict[str, Bound]:
         """The upper bounds of the limit, by code."""
         is_known, logical_and = self.ops.is_known, self.ops.logical_and
-        cash_flow, debt_service, revenue = inputs["operating_cash_flow"], inputs["debt_service"], inputs["revenue"]
+        cash_flow, debt_service, revenue = (self.counted(inputs, name) for name in (*CASH, "revenue"))
         return {
             "debt_service_cover": (
                 self.debt_service_limit(cash_flow, debt_service),
-                logical_and(is_known(cash_flow), is_known(debt_service)),
+                logical_and(*(is_known(inputs[name]) for name in CASH)),
             ),
-            "revenue_multiple": (self.revenue_limit(revenue, innovation.low), is_known(revenue)),
+            "revenue_multiple": (self.revenue_limit(revenue, innovation.low), is_known(inputs["revenue"])),
             "backing": (self.backing_limit(inputs), True),
             "loss_budget": (self.risk_limit(inputs["pd"], inputs["known_share"]), True),
             "product_cap": (self.product_cap, True),
@@ -159,11 +172,29 @@ class CompanyLimitFormula(LimitFormula):
         """Why a company is referred to a person. Innovation matters only through the amount."""
         ops, policy = self.ops, self.policy
         return {
+            **self.stop_reasons(inputs),
+            "fact_unknown": self.lacks_needed(inputs, self.needed_facts),
+            "warning_act": self._warns(inputs),
+            "warning_unknown": any_of(
+                ops, (ops.logical_not(ops.is_known(inputs[s.indicator])) for s in policy.act_signals)
+            ),
             "gate_block": gate.block,
             "gate_review": ops.logical_and(gate.review, ops.logical_not(gate.block)),
+            "evidence_unknown": gate.undecided,
             "too_little_known": inputs["known_share"] < ops.number(policy.least_known.share),
             "below_floor_grade": inputs["pd"] > ops.number(policy.approval_pd),
             "lacks_debt_service_cover": ops.logical_not(bounds["debt_service_cover"][1]),
             "lacks_revenue_multiple": ops.logical_not(bounds["revenue_multiple"][1]),
             "below_minimum": base < ops.number(policy.product.minimum),
         }
+
+    def _warns(self, inputs: Mapping[str, Number]) -> Flag:
+        """Whether a warning of severity 'act' is active."""
+        ops = self.ops
+        return any_of(
+            ops,
+            (
+                ops.logical_and(ops.is_known(inputs[signal.indicator]), self.holds(signal, inputs))
+                for signal in self.policy.act_signals
+            ),
+        )

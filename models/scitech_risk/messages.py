@@ -36,13 +36,28 @@ UNGRADED = (
 )
 LACKING = {  # {lacks}: names
     "debt_service_cover": (
-        "What the cash flow can service cannot be computed: {lacks} not known.",
-        "无法测算现金流可承担额度：缺少{lacks}。",
+        "What the cash flow can service is not confirmed: {lacks} not known.",
+        "现金流可承担额度未经证实：缺少{lacks}。",
     ),
     "revenue_multiple": (
-        "What the revenue supports cannot be computed: {lacks} not known.",
-        "无法测算收入可支持额度：缺少{lacks}。",
+        "What the revenue supports is not confirmed: {lacks} not known.",
+        "收入可支持额度未经证实：缺少{lacks}。",
     ),
+}
+ASSUMED_BOUNDS = {  # {amount}: money; {assumed}: names with what they count as
+    "debt_service_cover": (
+        "The cash flow could service {amount} over the term, assuming {assumed}.",
+        "假定{assumed}，按经营现金流测算，期限内可承担 {amount}。",
+    ),
+    "revenue_multiple": (
+        "The revenue would support {amount}, assuming {assumed}.",
+        "假定{assumed}，营业收入可支持 {amount}。",
+    ),
+}
+ASSUMED = {  # {value}: money with its unit
+    "operating_cash_flow": ("an operating cash flow of {value} a year", "年经营现金流 {value}"),
+    "debt_service": ("a debt service of {value} a year", "年还本付息额 {value}"),
+    "revenue": ("a revenue of {value} a year", "年营业收入 {value}"),
 }
 UNBACKED = (" Not known, so not counted: {lacks}.", "未知而不计入：{lacks}。")
 CAPS = {
@@ -56,6 +71,10 @@ REFERRALS = {  # why a person decides
         "多个独立来源的证据指向空壳特征，须向企业核实。",
     ),
     "gate_review": ("The shell gate asks for a review by a person.", "空壳闸门要求人工复核。"),
+    "evidence_unknown": (
+        "Evidence of a shell that is not known could call for a review: {lacks}.",
+        "尚有可能触发复核的空壳证据不明：{lacks}。",
+    ),
     "too_little_known": (
         "Only {known} of the information behind the grade is known, and {least} is required; no grade is given.",
         "评级所依据的信息仅知 {known}，至少需要 {least}；不予评级。",
@@ -70,6 +89,10 @@ REFERRALS = {  # why a person decides
     "books_unsound": (
         "The statements cannot be right: there are no assets, or an item is larger than its total.",
         "报表数据不合理：资产为零，或分项大于合计。",
+    ),
+    "fact_unknown": (
+        "Not known, and needed before a limit can be approved without a person: {lacks}.",
+        "缺少自动审批所需的信息：{lacks}。",
     ),
     "warning_act": ("An early warning requires action.", "存在须处置的预警信号。"),
     "warning_unknown": (

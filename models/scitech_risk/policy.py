@@ -20,12 +20,15 @@ from models.policy.config import (
     BilingualText,
     Count,
     FiniteFloat,
+    IndicatorCondition,
     NonEmptyText,
     PositiveFloat,
     ProductPolicy,
     Section,
     Share,
     enforces_guardrails,
+    find_assumption_faults,
+    find_stop_faults,
     raise_faults,
 )
 
@@ -45,6 +48,15 @@ CASH = ("operating_cash_flow", "debt_service")
 BACKING = ("patent_value",)
 DATA_ASSETS = ("data_certificate", "data_asset_value")
 INNOVATION_GROUPS = ("technology", "growth", "auxiliary")
+REQUIRED_STOPS = (  # facts that no policy may let pass; liabilities above all assets are negative net assets
+    IndicatorCondition(indicator="deregistered", at_least=1),
+    IndicatorCondition(indicator="enforcement_cases", at_least=1),
+    IndicatorCondition(indicator="qualified_audit", at_least=1),
+    IndicatorCondition(indicator="debt_ratio", at_least=1),
+)
+STANDING = ("deregistered", "qualified_audit")  # read as stop facts alone, by no PD
+WARNING_INDICATORS = ("overdue_days_6m", "revenue_change_6m", "staff_change_6m")  # of signals of severity 'act'
+STOP_INDICATORS = (*(c.indicator for c in REQUIRED_STOPS), "tax_arrears", *WARNING_INDICATORS)
 MIN_SOURCES = 2  # independent sources that a block needs: a limit of the contract, not a setting
 
 EvidenceSource = Literal["address", "officers", "invoices", "filings", "records", "owners"]
@@ -128,21 +140,6 @@ class InnovationPolicy(Section):
         return raise_faults(self, faults)
 
 
-class IndicatorCondition(Section):
-    """Holds where the indicator is at least `at_least`, or at most `at_most`."""
-
-    indicator: NonEmptyText
-    at_least: FiniteFloat | None = None
-    at_most: FiniteFloat | None = None
-
-    @model_validator(mode="after")
-    def _check_one_limit(self) -> IndicatorCondition:
-        is_ambiguous = (self.at_least is None) == (self.at_most is None)
-        return raise_faults(
-            self, [f"{self.indicator}: give exactly one of at_least and at_most"] if is_ambiguous else []
-        )
-
-
 class ShellEvidence(IndicatorCondition):
     """A piece of evidence that a company is a shell. Its sentences may contain {value} and {beside}."""
 
@@ -192,21 +189,23 @@ class ShellGatePolicy(Section):
 
 
 class WarningSignal(IndicatorCondition):
-    """An early warning; one of severity 'act' refers to a person. Its sentences may contain {value}."""
+    """An early warning. One of severity 'act' refers to a person, and so does not knowing its indicator. Its sentences
+    may contain {value}.
+    """
 
     code: NonEmptyText
     severity: Literal["watch", "act"]
     instead_of: NonEmptyText | None = None  # a milder signal, which is then not reported
-    unknown_refers: bool = False  # a company without this indicator is referred to a person
     en: NonEmptyText
     zh: NonEmptyText
 
     @model_validator(mode="after")
     def _check_indicator(self, info: ValidationInfo) -> WarningSignal:
         faults = _template_faults(self.en, self.zh, {"value"})
-        formula_inputs = (*CASH, *BACKING, *DATA_ASSETS, *INNOVATION, *EVIDENCE, STAFF)
-        if enforces_guardrails(info) and self.severity == "act" and self.indicator in formula_inputs:
-            faults.append(f"{self.indicator} affects the limit or the gate already, so its severity must be watch")
+        if enforces_guardrails(info) and self.severity == "act" and self.indicator not in STOP_INDICATORS:
+            faults.append(
+                f"{self.indicator} must have the severity watch; these may have act: {', '.join(STOP_INDICATORS)}"
+            )
         return raise_faults(self, faults)
 
 
@@ -220,6 +219,11 @@ class Policy(BasePolicy):
     innovation: InnovationPolicy
     gate: ShellGatePolicy
     signals: tuple[WarningSignal, ...] = ()
+
+    @model_validator(mode="after")
+    def _check_facts(self, info: ValidationInfo) -> Policy:
+        faults = find_stop_faults(self.stops, STOP_INDICATORS, REQUIRED_STOPS, info)
+        return raise_faults(self, faults + find_assumption_faults(self.unknown, (*CASH, "revenue"), info))
 
     @model_validator(mode="after")
     def _check_references(self) -> Policy:
@@ -238,9 +242,9 @@ class Policy(BasePolicy):
         return raise_faults(self, faults)
 
     @property
-    def act_codes(self) -> frozenset[str]:
-        """Codes of the signals of severity 'act'."""
-        return frozenset(signal.code for signal in self.signals if signal.severity == "act")
+    def act_signals(self) -> tuple[WarningSignal, ...]:
+        """The signals of severity 'act'."""
+        return tuple(signal for signal in self.signals if signal.severity == "act")
 
 
 def _membership_faults(label: str, name: str, known: Iterable[str]) -> list[str]:

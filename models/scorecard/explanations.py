@@ -49,7 +49,7 @@ class Explainer:
         self._reference_total = math.fsum(self._reference_list)
         self._names = [column.name for column in card.inputs]
         self._codes = [f"{column.name}_{side}" for column in card.inputs for side in ("against", "for")]
-        self._formatters = [_reason_formatter(column) for column in card.inputs]
+        self._formatters = [_reason_formatter(column, card.assumed.get(column.name)) for column in card.inputs]
 
     def _reference_points(self, card: Card, total: float) -> FloatArray:
         """Mean points of each indicator at the line, (inputs,); they sum to `total`."""
@@ -140,21 +140,25 @@ def _remaining_reason(count: int, points: float) -> ScoreReason:
     }
 
 
-def _reason_formatter(column: ColumnSchema) -> Callable[[Any, float], ScoreReason]:
+def _reason_formatter(column: ColumnSchema, assumed: float | str | None) -> Callable[[Any, float], ScoreReason]:
     """A function (value, points) -> reason for one indicator; everything that is equal for all applicants is
-    precomputed.
+    precomputed. assumed: what the indicator counts as where it is unknown.
     """
     name, format_value = column.name, value_formatter(column)
     label, label_zh = column.label[:1].upper() + column.label[1:], column.label_zh
     missing_codes = {code for code in column.missing_codes}
     codes = (f"{name}_against", f"{name}_for")
     comparatives, comparatives_zh = ("fewer", "more"), ("少", "多")
+    unknown, unknown_zh = "not known", "未知"
+    if assumed is not None:
+        assumed_text, assumed_text_zh = format_value(assumed)
+        unknown, unknown_zh = f"not known, counted as {assumed_text}", f"未知，按 {assumed_text_zh} 计"
 
     def format_reason(value: Any, points: float) -> ScoreReason:
         is_positive = points > 0
         magnitude = f"{abs(points):.1f}"
         if value is None or value != value or value in missing_codes:
-            value, text, text_zh = None, "not known", "未知"
+            value, text, text_zh = None, unknown, unknown_zh
         else:
             text, text_zh = format_value(value)
         return {

@@ -43,7 +43,9 @@ class EstimatorConfig(BaseModel):
     smoothing: float = Field(default=0.0, ge=0)  # rows of its parent that count in a leaf
     random_thresholds: bool = False  # one random threshold per column and split (Geurts 2006)
     bins: int = Field(default=255, ge=2)
-    monotone: Literal["basic", "intermediate", "advanced"] = "advanced"  # how closely LightGBM bounds a branch
+    monotone: Literal["basic", "intermediate"] = (
+        "intermediate"  # LightGBM's "advanced" lets some trees fall where they must rise
+    )
     missing_value_dropout: float = Field(
         default=0.005, ge=0, lt=0.5
     )  # share of values hidden, so that every column learns gaps

@@ -9,7 +9,7 @@ q / 2 per tree, and far less on average.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -22,6 +22,7 @@ MIN_QUANTUM = 2.0**-20  # finest step of a leaf's value: raw scores up to 16 sta
 MAX_QUANTUM = 2.0**-14  # raw scores up to 1,024; whatever reaches further is no log-odds
 MAX_DEPTH = 3  # questions on the way to a leaf: what the reasons are compiled for
 LIGHTGBM_ZERO = 1.0000000180025095e-35  # LightGBM reads |x| <= LIGHTGBM_ZERO as 0 (kZeroThreshold in its meta.h)
+DEFAULT_LEFT, NAN_IS_MISSING = 2, 8  # bits of a split's decision_type in LightGBM's text
 FLOAT32_MAX = float(np.finfo(np.float32).max)
 
 
@@ -97,6 +98,25 @@ def merge_boosters(boosters: Sequence["Booster"]) -> "Booster":
         "end of trees\n\n" + texts[0].footer[texts[0].footer.index("parameters:") :]
     )  # importances are counted anew
     return Booster(model_str=str(_ModelText(header, merged_trees, footer)))
+
+
+def assume_values(booster: "Booster", values: Mapping[int, float]) -> "Booster":
+    """The merged booster, in which a missing value of a feature goes where the feature's value in `values` goes."""
+    from lightgbm import Booster
+
+    text = _ModelText.from_booster(booster)
+    trees = []
+    for tree in text.trees:
+        features, kinds = _parse_ints(tree["split_feature"]), _parse_ints(tree["decision_type"])
+        thresholds = _parse_floats(tree["threshold"])
+        kinds = [
+            NAN_IS_MISSING | (DEFAULT_LEFT if np.float32(values[feature]) <= floor32(threshold) else 0)
+            if feature in values
+            else kind
+            for feature, kind, threshold in zip(features, kinds, thresholds, strict=True)
+        ]
+        trees.append(tree | {"decision_type": " ".join(map(str, kinds))})
+    return Booster(model_str=str(_ModelText(text.header, trees, text.footer)))
 
 
 def extract_leaves(booster: "Booster") -> list[list[Leaf]]:
@@ -214,7 +234,7 @@ def _tree_leaves(tree: dict[str, str]) -> list[Leaf]:
         conditions: dict[int, SplitCondition] = {}
         for node, left in path:
             condition, threshold = conditions.get(features[node], SplitCondition()), thresholds[node]
-            default_left, handles_nan = bool(kinds[node] & 2), (kinds[node] >> 2) & 3 == 2
+            default_left, handles_nan = bool(kinds[node] & DEFAULT_LEFT), (kinds[node] >> 2) & 3 == NAN_IS_MISSING >> 2
             missing_left = default_left if handles_nan else threshold >= 0  # else LightGBM reads NaN as 0
             child = children[left][node]
             conditions[features[node]] = SplitCondition(

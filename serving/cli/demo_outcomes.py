@@ -54,7 +54,8 @@ def _gate(answer: dict[str, Any]) -> list[Text]:
 
 
 def _referral(answer: dict[str, Any]) -> list[Text]:
-    return [Text(f"  {why['en']} {why['zh']}", style="yellow") for why in answer["referral"]]
+    causes = [*answer["referral"], *([answer["indicative"]] if answer.get("indicative") else [])]
+    return [Text(f"  {why['en']} {why['zh']}", style="yellow") for why in causes]
 
 
 def _reasons(answer: dict[str, Any]) -> list[Text]:

@@ -74,7 +74,7 @@ def test_training_graph_service_and_batch_give_one_limit_to_the_yuan(home):
     config = recipe.load(home / "tiny.toml")
     rows = recipe.read(config)
     split = make_split(config, rows)
-    fit = recipe.train(config, rows, split, ProgressReporter(quiet=True))
+    fit = recipe.train(config, config.policy.read_bytes(), rows, split, ProgressReporter(quiet=True))
     models = home / "var/bundles/tiny"
     version = read_alias(models) or read_alias(models, "challenger")
     verified = verify_bundle(models / version, home / "var/keys/signing.pub.pem")

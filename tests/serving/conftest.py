@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -122,8 +123,9 @@ def fitted(
 ) -> Made:
     from models.feature_encoder import encode, order_levels
     from models.scorecard.scaling import ScoreScale
+    from models.scorecard.unknown_inputs import assumed_codes, assumed_values
     from models.trees.estimator import BaggedTrees, EstimatorConfig
-    from models.trees.forest import merge_boosters
+    from models.trees.forest import assume_values, merge_boosters
     from models.trees.onnx_graph import compile_graph, expected_raw_score
     from models.trees.onnx_session import TabularSession
 
@@ -131,7 +133,10 @@ def fitted(
     x, y = encode(frame, columns), frame[target].to_numpy()
     estimator = BaggedTrees(EstimatorConfig(folds=2, trees=25, monotone="basic"))
     estimator.fit(x, y, directions=[column.direction for column in columns])
-    forest, slope, intercept = merge_boosters(estimator.boosters_), estimator.slope_, estimator.intercept_
+    unknown = import_module(f"models.{product}.policy").Policy.load(POLICIES / f"{product}.toml").unknown
+    assumed = assumed_values(columns, unknown)
+    forest = assume_values(merge_boosters(estimator.boosters_), assumed_codes(columns, assumed))
+    slope, intercept = estimator.slope_, estimator.intercept_
     graph = compile_graph(forest, slope=slope, intercept=intercept, scale=ScoreScale(), n_features=len(columns))
     scores = TabularSession(graph.SerializeToString()).run(x, reasons=True)
     assert scores.contributions is not None
@@ -148,6 +153,7 @@ def fitted(
         also=tuple(also),
         target=target,
         verdict=GateVerdict(passed=True, checks=()),
+        assumed=assumed,
         drift=drift.fit_bins(columns, x, x, scores.pd),
         head=ScoreHead(slope=slope, intercept=intercept, bias=expected_raw_score(forest)),
         reference=ContributionReference(

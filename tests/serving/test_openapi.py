@@ -100,7 +100,7 @@ def test_every_input_of_a_model_is_documented_with_its_range_unit_and_levels(doc
     assert income["anyOf"][0] == {"type": "number", "minimum": 0, "maximum": 100_000_000}
     assert income["x-unit"] == "RMB/year"
     assert fields["gap_months"]["anyOf"][0]["type"] == "integer"
-    assert set(fields["tax_grade"]["enum"]) == {"A", "B", "M", "C", "D", None}
+    assert set(fields["tax_grade"]["enum"]) == {"A", "B", "M", "none", "C", "D", None}
 
 
 def test_a_level_that_is_a_whole_number_is_documented_and_accepted_as_a_number_too(made, tmp_path):

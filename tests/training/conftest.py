@@ -42,6 +42,7 @@ min_group_rows = 150
 slope = [0.5, 1.6]
 intercept = [-0.8, 0.8]
 min_approval_ratio = 0.6
+min_limit_ratio = 0.6
 """
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from datasets.scitech_risk.register.schema import TABLE
+from models.policy.config import IndicatorCondition
 from models.scitech_risk.messages import find_column, format_value
-from models.scitech_risk.policy import IndicatorCondition, Policy
+from models.scitech_risk.policy import Policy
 
 TRADES = {
     "software": ("software", "软件"),
@@ -29,6 +30,8 @@ BINDING_CONSTRAINTS = {
 REFERRALS = {
     "gate_block": ("blocked by the shell gate", "空壳筛查拦截"),
     "gate_review": ("the shell gate requires a review", "空壳筛查须复核"),
+    "evidence_unknown": ("evidence of a shell not known", "空壳证据不明"),
+    "fact_unknown": ("a needed indicator not stated", "缺少必需指标"),
     "too_little_known": ("too little is known for a grade", "信息不足，未评级"),
     "below_floor_grade": ("below the floor grade", "低于准入等级"),
     "lacks_debt_service_cover": ("cash flow or debt service not stated", "缺现金流或偿债额"),
@@ -63,6 +66,7 @@ def policy_labels(policy: Policy) -> CodeLabels:
     """Name a policy's codes; a piece of evidence or a warning is named by its indicator and threshold."""
     labels: CodeLabels = {("bound", code): pair for code, pair in BINDING_CONSTRAINTS.items()}
     labels |= {("referral", code): pair for code, pair in REFERRALS.items()}
+    labels |= {("referral", stop.code): _condition_label(stop) for stop in policy.stops}
     labels |= {
         ("evidence", evidence.code): _conditions_label(evidence, evidence.beside) for evidence in policy.gate.evidence
     }

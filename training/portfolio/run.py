@@ -194,7 +194,7 @@ class _PortfolioRun:
             trades=TABLE["trade"].levels,
             grades=self.champion.grades,
             below_floor=self.champion.below_floor,
-            act_codes=policy.act_codes,
+            act_codes=frozenset(signal.code for signal in policy.act_signals),
             severity=policy.risk.lgd * policy.risk.ccf,
         )
 

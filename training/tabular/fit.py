@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -12,8 +12,11 @@ from datasets.errors import DataError
 from datasets.schema import ColumnSchema, TableSchema
 from datasets.splits import Split
 from models.feature_encoder import date_operands, encode, order_levels
+from models.policy.config import Assumption
+from models.scorecard.unknown_inputs import assumed_codes, assumed_values
+from models.trees import unknown_values
 from models.trees.estimator import BaggedTrees
-from models.trees.forest import merge_boosters
+from models.trees.forest import assume_values, merge_boosters
 from training.progress import ProgressReporter
 from training.tabular.config import TabularConfig
 from training.tabular.dataset import Dataset
@@ -37,6 +40,7 @@ class FittedModel:
     slope: float
     intercept: float
     params: dict[str, Any] = field(default_factory=dict)
+    assumed: dict[str, float | str] = field(default_factory=dict)  # what an unknown input counts as
     decision_only_columns: tuple[ColumnSchema, ...] = ()  # columns that the decision reads and the model does not
 
 
@@ -70,8 +74,10 @@ def train(
     columns: tuple[ColumnSchema, ...],
     reporter: ProgressReporter,
     passthrough: Collection[str],
+    unknown: Mapping[str, Assumption],
 ) -> FittedModel:
     """Fit on the training rows. `passthrough`: audit columns that the decision reads, besides all other indicators.
+    `unknown`: what unknown indicators count as; the trees learn from the rows as they are.
 
     Raises DataError where the table has too few rows, or indicators without information.
     """
@@ -103,16 +109,39 @@ def train(
     listed = {column.name for column in decision_only_columns}
     dates = date_operands(columns, dataset.table.columns)
     decision_only_columns += [column for column in dates if column.name not in listed]
+    assumed = assumed_values(columns, unknown)
     params = estimator.model_dump() | {"trees_per_booster": model.trees_, "boosters": len(model.boosters_)}
     return FittedModel(
         columns,
         x,
-        merge_boosters(model.boosters_),
+        assume_values(merge_boosters(model.boosters_), assumed_codes(columns, assumed)),
         model.slope_,
         model.intercept_,
         params,
+        assumed,
         tuple(decision_only_columns),
     )
+
+
+def find_rewarded_unknowns(fitted: FittedModel, unknown: Mapping[str, Assumption]) -> list[str]:
+    """A sentence for each input that an applicant could leave out to score better, though no person would decide."""
+    bounds = {
+        position: _encoded_bounds(column)
+        for position, column in enumerate(fitted.columns)
+        if column.name in unknown and not unknown[column.name].refers
+    }
+    if fitted.slope <= 0:
+        return [f"the calibration has the slope {fitted.slope:g}: a higher raw score would mean less risk"]
+    counts = unknown_values.find_rewarded_unknowns(fitted.forest, bounds)
+    return [
+        f"unknown.{fitted.columns[position].name} counts as {fitted.assumed[fitted.columns[position].name]}, which "
+        f"{count} trees score better than another value: name a worse value, or set refers = true"
+        for position, count in counts.items()
+    ]
+
+
+def _encoded_bounds(column: ColumnSchema) -> tuple[float, float]:
+    return (0.0, len(column.levels) - 1.0) if column.kind == "category" else column.bounds
 
 
 def predict_variant(

@@ -41,7 +41,7 @@ class TabularPipeline(pipeline.TrainingPipeline):
 
     def run_steps(self) -> pipeline.PipelineResult:
         dataset, split = self._load_data()
-        fitted = self.recipe.train(self.config, dataset, split, self.reporter)
+        fitted = self.recipe.train(self.config, self.policy, dataset, split, self.reporter)
         with self.reporter.step("export: compile the graph"):
             exported = export.export(fitted)
             graph = TabularSession(exported.graph, threads=self.config.judge.threads)
@@ -102,6 +102,7 @@ class TabularPipeline(pipeline.TrainingPipeline):
             target=dataset.table.target.name,
             head=head,
             reference=export.fit_reference(scores.points[split.train], contributions[split.train]),
+            assumed=fitted.assumed,
             drift=drift.fit_bins(fitted.columns, fitted.x[split.train], fitted.x[split.test], scores.pd[split.test]),
             data=(data,),
             versions=package_versions(),
@@ -117,6 +118,7 @@ class TabularPipeline(pipeline.TrainingPipeline):
             decisions = self.recipe.decide(card, self.policy, holdout_frame, holdout_scores)
         group_column = self.config.split.group_column(dataset.table)
         groups = holdout_frame[group_column].cast(pl.String).fill_null("").to_numpy() if group_column else None
+        is_assumed = np.array([column.name in fitted.assumed for column in fitted.columns], bool)
         evaluation_data = EvaluationData(
             columns=fitted.columns,
             x=fitted.x,
@@ -128,6 +130,9 @@ class TabularPipeline(pipeline.TrainingPipeline):
             holdout_frame=holdout_frame,
             audit=tuple(column for column in dataset.table.columns_with_role("audit") if column.name != group_column),
             approved_holdout=decisions.approved,
+            on_line_holdout=decisions.on_line,
+            but_for_age_holdout=decisions.but_for_age,
+            known_holdout=~np.isnan(fitted.x[split.test][:, is_assumed]).any(axis=1),
             limit_holdout=decisions.limit,
             terms=self.recipe.loan_terms(self.policy),
             samples=BootstrapSamples(len(split.test), self.config.judge.resamples, self.config.seed, groups),
@@ -145,7 +150,7 @@ class TabularPipeline(pipeline.TrainingPipeline):
         parity: dict[str, float],
     ) -> promotion_gate.GateVerdict:
         with self.reporter.step("prove the policy's guardrails"):
-            policy_problems = self.recipe.verify(self.policy, fitted.columns)
+            policy_problems = self.recipe.verify(self.policy, fitted)
         holdout = evaluation_data.holdout
         comparison = self.compare_champion(
             lambda champion: promotion_gate.compare_champion(

@@ -27,10 +27,16 @@ from training.tabular.fit import FittedModel
 
 @dataclass(frozen=True)
 class Decisions:
-    """The decisions on some rows. approved (rows,) bool; limit (rows,) in the policy's currency, NaN where none."""
+    """The decisions on some rows. approved (rows,) bool; limit (rows,) in the policy's currency, NaN where none.
+
+    on_line: whether the approval line alone decides the row. but_for_age: approved, or referred for the age alone,
+    which the policy reads openly.
+    """
 
     approved: np.ndarray
     limit: np.ndarray
+    on_line: np.ndarray
+    but_for_age: np.ndarray
     referral_counts: dict[str, int] = field(default_factory=dict)  # reason why a person must decide -> rows
 
     @classmethod
@@ -40,6 +46,8 @@ class Decisions:
         return cls(
             approved=(frame["decision"] == "approve").to_numpy(),
             limit=frame["indicative_limit"].cast(pl.Float64).to_numpy(),
+            on_line=frame["referral"].is_in(["", "below_floor_grade"]).to_numpy(),
+            but_for_age=frame["referral"].is_in(["", "over_age"]).to_numpy(),
             referral_counts={code: rows for code, rows in counts if code},
         )
 
@@ -87,10 +95,13 @@ class TabularRecipe:
 
         return fit.select_inputs(config, table, is_excluded)
 
-    def train(self, config: TabularConfig, dataset: Dataset, split: Split, reporter: ProgressReporter) -> FittedModel:
-        """Fit the PD on the training rows. Raises DataError."""
+    def train(
+        self, config: TabularConfig, policy: bytes, dataset: Dataset, split: Split, reporter: ProgressReporter
+    ) -> FittedModel:
+        """Fit the PD on the training rows; unknown inputs count as the policy says. Raises DataError."""
         columns = self.select_inputs(config, dataset.table)
-        return fit.train(config, dataset, split, columns, reporter, self.passthrough)
+        unknown = self.policy_type.load(policy).unknown
+        return fit.train(config, dataset, split, columns, reporter, self.passthrough, unknown)
 
     def predict_variants(
         self, config: TabularConfig, dataset: Dataset, split: Split, reporter: ProgressReporter
@@ -111,12 +122,14 @@ class TabularRecipe:
         """A loan's economics under the policy."""
         return LoanTerms.from_policy(self.policy_type.load(policy))
 
-    def verify(self, policy: bytes, columns: tuple[ColumnSchema, ...]) -> list[str]:
-        """Prove the guardrails for this policy and these inputs; returns a sentence for each that does not hold."""
+    def verify(self, policy: bytes, fitted: FittedModel) -> list[str]:
+        """Prove the guardrails for this policy and this model; returns a sentence for each that does not hold."""
         from models.policy.prover import prove_all  # loads z3
 
         guardrails = import_module(self.guardrails)
-        double_counted = guardrails.find_forbidden_inputs(columns)
+        double_counted = guardrails.find_forbidden_inputs(fitted.columns)
         problems = [f"inputs that {self.double_counting} too: {', '.join(double_counted)}"] if double_counted else []
-        results = prove_all(self.policy_type.load(policy), guardrails.build_domain())
+        loaded = self.policy_type.load(policy)
+        problems += fit.find_rewarded_unknowns(fitted, loaded.unknown)
+        results = prove_all(loaded, guardrails.build_domain())
         return problems + [str(result) for result in results if not result.proved]

@@ -16,6 +16,7 @@ from datasets.credit_limit.county.schema import ITEM_POINTS, TABLE
 from datasets.simulation import Rng, sigmoid
 
 QUARTER_ENDS = ("03-31", "06-30", "09-30", "12-31")
+NO_VETO = "none"
 VETO_CODES = ("dishonest_debtor", "fraud_offence", "gambling_offence")  # codes of configs/policies/credit_limit.toml
 Values = dict[str, np.ndarray]  # each (households,)
 
@@ -146,15 +147,35 @@ def draw_missing_masks(rng: Rng, households: Households) -> dict[str, np.ndarray
         " ".join(ITEM_POINTS) + " raters raters_sd related_rater village_leniency": appraisal,
         "insured_months contribution_base gap_months": insurance,
         "declared_income tax_arrears": income,
-        "tax_grade licence_age abnormal_list penalties_36m": ~p.business,
-        "identity_match": police,
-        "veto_codes": rng.random(n) >= 0.004 * np.exp(-0.5 * p.reliability),
+        "identity_match veto_codes enforcement_cases": police,
         "housing land_use_rights equipment debts": assets,
         "deposits": deposits,
         "days_past_due monthly_debt_service": credit,
-        "utilisation": credit | (rng.random(n) < 0.2),  # has no line
+        "utilisation": credit,
     }
     return {name: mask for names, mask in masks.items() for name in names.split()}
+
+
+def observe_public_records(rng: Rng, households: Households, values: Values) -> Values:
+    """The columns of courts and market regulation as they read for households without a case, a business or a line."""
+    p, n = households, len(households.village)
+    has_line = rng.random(n) < 0.8
+    in_trouble = sigmoid(-5.6 - 0.9 * p.reliability)  # a court enforces against few
+    return {
+        "enforcement_cases": (rng.random(n) < in_trouble) * (1 + rng.poisson(0.3, n)),
+        "licence_age": p.business * values["licence_age"],
+        "abnormal_list": p.business & values["abnormal_list"],
+        "penalties_36m": p.business * values["penalties_36m"],
+        "utilisation": has_line * values["utilisation"],
+    }
+
+
+def draw_veto_codes(rng: Rng, households: Households) -> pl.Series:
+    """The statutory codes reported; 'none' for nearly all."""
+    n = len(households.village)
+    is_reported = rng.random(n) < 0.004 * np.exp(-0.5 * households.reliability)
+    codes = np.where(is_reported, rng.integers(0, len(VETO_CODES), n), len(VETO_CODES))
+    return pl.Series((*VETO_CODES, NO_VETO)).gather(codes)
 
 
 def level_series(name: str, positions: np.ndarray) -> pl.Series:
@@ -162,9 +183,10 @@ def level_series(name: str, positions: np.ndarray) -> pl.Series:
 
 
 def draw_tax_grades(rng: Rng, households: Households, licence_age: np.ndarray) -> np.ndarray:
-    """Positions in the levels A, B, M, C, D. M is for businesses in their first year."""
+    """Positions in the levels A, B, M, none, C, D. M is for businesses in their first year, none for no business."""
     rank = np.digitize(-0.7 * households.reliability + rng.standard_normal(len(licence_age)), [-0.3, 1.0, 2.2])
-    codes: np.ndarray = np.where(licence_age < 12, 2, np.where(rank >= 2, rank + 1, rank))
+    graded = np.where(licence_age < 12, 2, np.where(rank >= 2, rank + 2, rank))
+    codes: np.ndarray = np.where(households.business, graded, 3)
     return codes
 
 
@@ -177,7 +199,6 @@ def text_columns(
         "household_id": _format_ids("H", np.arange(first_household, first_household + n), 8),
         "village_id": _format_ids("V", households.village + first_village, 5),
         "as_of": quarter_ends.gather(households.quarter),
-        "veto_codes": pl.Series(VETO_CODES).gather(rng.integers(0, len(VETO_CODES), n)),
         "sex": level_series("sex", households.male),
         "ethnicity": level_series("ethnicity", households.ethnicity),
         "religion": level_series("religion", households.religion),

@@ -59,9 +59,10 @@ TABLE = TableSchema(
                en="declared income", zh="申报年收入"),
         ColumnSchema(name="tax_arrears", low=0, high=100_000_000, unit="RMB", direction=1, group=_TAX,
                en="tax arrears", zh="欠税金额"),
-        ColumnSchema(name="tax_grade", kind="category", levels=("A", "B", "M", "C", "D"), ordered=True, direction=1,
-               group=_TAX, en="tax-credit grade", zh="纳税信用等级"),
+        ColumnSchema(name="tax_grade", kind="category", levels=("A", "B", "M", "none", "C", "D"), ordered=True,
+               direction=1, group=_TAX, en="tax-credit grade", zh="纳税信用等级"),  # none: no business
         # market regulation 市场监管
+        # A household without a business: 0 months, 0 penalties, not listed.
         ColumnSchema(name="licence_age", low=0, high=1_200, integer=True, unit="months", direction=-1, group=_MARKET,
                en="age of the business licence", zh="营业执照存续月数"),
         ColumnSchema(name="abnormal_list", low=0, high=1, integer=True, unit="0/1", direction=1, group=_MARKET,
@@ -71,9 +72,11 @@ TABLE = TableSchema(
         # public security 公安
         ColumnSchema(name="identity_match", low=0, high=1, integer=True, unit="0/1", direction=-1, group=_POLICE,
                en="identity matches", zh="身份核验一致"),
-        # Text, so the decision reads it and no model does. Missing means that no code was reported.
+        # Read by the decision and by no model. Text: 'none' if no code was reported, missing if nobody asked.
         ColumnSchema(name="veto_codes", kind="text", unit="codes, ';' between", group=_POLICE,
                en="statutory veto codes", zh="法定否决代码"),
+        ColumnSchema(name="enforcement_cases", low=0, high=100, integer=True, unit="count", direction=1, group=_POLICE,
+               en="enforcement cases not settled", zh="未结被执行案件数"),
         # household assets 家庭资产
         ColumnSchema(name="housing", low=0, high=100_000_000, unit="RMB", direction=-1, group=_ASSETS,
                en="housing", zh="住房估值"),
@@ -91,7 +94,7 @@ TABLE = TableSchema(
         ColumnSchema(name="monthly_debt_service", low=0, high=10_000_000, unit="RMB/month", direction=1, group=_CREDIT,
                en="monthly debt service", zh="月还款额"),
         ColumnSchema(name="utilisation", low=0, high=1, unit="share", direction=1, group=_CREDIT,
-               en="utilisation of existing lines", zh="授信使用率"),
+               en="utilisation of existing lines", zh="授信使用率"),  # 0 without a line
         # audit only, never scored
         ColumnSchema(name="sex", kind="category", role="audit", levels=("female", "male"), group="audit",
                en="sex", zh="性别"),

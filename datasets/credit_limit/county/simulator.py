@@ -95,8 +95,11 @@ def _simulate_town(
     columns["tax_grade"] = observations.level_series(
         "tax_grade", observations.draw_tax_grades(rng, households, values["licence_age"])
     )
+    masks = observations.draw_missing_masks(rng, households)
+    columns["veto_codes"] = observations.draw_veto_codes(rng, households)
+    values |= observations.observe_public_records(rng, households, values)
     columns |= {name: pl.Series(array.astype(np.float64)) for name, array in values.items()}
-    for name, mask in observations.draw_missing_masks(rng, households).items():
+    for name, mask in masks.items():
         columns[name] = columns[name].set(pl.Series(mask), None)
     return pl.DataFrame({column.name: columns[column.name] for column in TABLE.columns})
 

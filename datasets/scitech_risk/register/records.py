@@ -115,6 +115,15 @@ def observe_companies(
     }
 
 
+def observe_standing(rng: Rng, firms: Companies) -> Values:
+    """Whether a company is being struck off, and whether its auditor had reservations; few of either."""
+    n = len(firms.age)
+    return {
+        "deregistered": rng.random(n) < np.where(firms.shell, 0.03, 0.003),
+        "qualified_audit": rng.random(n) < sigmoid(-4.0 - 0.6 * firms.management),
+    }
+
+
 def draw_missing_masks(rng: Rng, firms: Companies) -> Values:
     """Column -> mask of its missing values, (companies,) bool: small and badly managed companies report less."""
     n = len(firms.age)
@@ -131,7 +140,7 @@ def draw_missing_masks(rng: Rng, firms: Companies) -> Values:
     )
     masks = {
         "total_assets total_liabilities current_assets current_liabilities receivables net_profit "
-        "return_on_net_assets operating_cash_flow interest_expense debt_service cash": accounts,
+        "return_on_net_assets operating_cash_flow interest_expense debt_service cash qualified_audit": accounts,
         "rd_expense rd_growth rd_staff_share super_deduction": research,
         "technology_contracts high_tech_revenue": draw_missing(0.10, reporting_shift),
         "insured_staff": draw_missing(0.02),

@@ -71,6 +71,8 @@ TABLE = TableSchema(
         _count("licence_age", -1, _REGISTRATION, "age of the business licence", "营业执照存续月数", "months", 2_400),
         _money("registered_capital", 0, _REGISTRATION, "registered capital", "注册资本"),
         _money("paid_in_capital", -1, _REGISTRATION, "paid-in capital", "实缴资本"),
+        # this and the next flag: read by the decision, never an input of the PD
+        _flag("deregistered", 1, _REGISTRATION, "deregistered, revoked or in liquidation", "注销、吊销或清算中"),
         # technology 技术创新
         _money("rd_expense", 0, _TECHNOLOGY, "R&D expense", "研发费用", yearly=True),
         _share("rd_growth", -1, 1_000, 0, _TECHNOLOGY, "growth of R&D expense", "研发费用增长率"),
@@ -123,6 +125,7 @@ TABLE = TableSchema(
         _money("tax_arrears", 1, _PUBLIC, "tax arrears", "欠税金额"),
         _count("court_cases", 1, _PUBLIC, "court cases as defendant in 36 months", "近36个月涉诉被告案件数"),
         _count("enforcement_cases", 1, _PUBLIC, "enforcement cases in 36 months", "近36个月被执行案件数"),
+        _flag("qualified_audit", 1, _PUBLIC, "audit opinion qualified, adverse or disclaimed", "非标准审计意见"),
         _count("penalties_36m", 1, _PUBLIC, "penalties in 36 months", "近36个月行政处罚次数"),
         # from the monthly history 月度预警
         _share("revenue_change_6m", -1, 1_000, -1, _MONTHS, "revenue of 6 months against the 6 before",

@@ -104,7 +104,7 @@ def _simulate_block(
     month: int,
     trend: np.ndarray,
 ) -> Frames:
-    streams = [np.random.default_rng([seed, block_number, stream]) for stream in range(7)]
+    streams = [np.random.default_rng([seed, block_number, stream]) for stream in range(8)]
     firms = causal_model.draw_companies(streams[0], params, size)
     groups = relations.draw_groups(streams[4], firms, hiding)
     path = causal_model.simulate_path(
@@ -131,7 +131,7 @@ def _simulate_block(
     )
     is_listed = streams[5].random(len(age)) < np.where(firms.shell, 0.35 * (1 - 0.8 * hiding), 0.008)
     has_defaulted = (default_draw < default_probability) | defaults_early
-    values |= {
+    values |= records.observe_standing(streams[7], firms) | {
         "abnormal_list": is_listed,
         "true_pd": default_probability,
         "is_shell": firms.shell,
@@ -200,7 +200,7 @@ def _history_frame(
         "late_filing": path.late,
         "electricity": np.where(has_meter, np.round(path.electricity, 3), np.nan),
         "cash": np.round(path.cash, 1),
-        "overdue_days": np.where(firms.indebted, path.overdue, np.nan),
+        "overdue_days": np.where(firms.indebted, path.overdue, np.where(np.isnan(path.overdue), np.nan, 0.0)),
     }
     assert set(columns) | {"company_id", "month"} == {column.name for column in HISTORY.columns}
     rows = np.flatnonzero(is_present)

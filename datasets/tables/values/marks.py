@@ -17,6 +17,7 @@ MISSING_MARKS = (
 # Words for "none": missing among numbers and dates, but a level of its own among the texts of a category.
 NONE_WORDS = ("None", "none", "NONE", "无", "没有")
 NO_CODE_WORDS = frozenset({*MISSING_MARKS, *NONE_WORDS, "0", "0.0", "false", "False", "FALSE", "no", "No", "NO", "否"})
+NO_CODE = "none"  # how a text of codes says that there are none
 MAX_CODES = 3  # codes recognised in one column
 MIN_CODE_ROWS = 3  # rows in which a code must occur
 _CODE_DIGITS = frozenset({"9" * count for count in range(2, 13)} | {"9" * count + "8" for count in range(2, 8)})
@@ -44,6 +45,11 @@ def split_codes(text: str) -> list[str]:
     """The codes of a text that lists them with ';' between; a word for "none" is no code."""
     codes = [code.strip() for code in text.replace("；", ";").split(";")]
     return [code for code in codes if code not in NO_CODE_WORDS]
+
+
+def states_codes(text: str) -> bool:
+    """Whether a text says which codes there are, if only that there are none; blank texts and marks say nothing."""
+    return any(code.strip() not in MISSING_MARKS for code in text.replace("；", ";").split(";"))
 
 
 def find_sentinel_codes(numbers: pl.Series) -> dict[float, int]:

@@ -1,7 +1,8 @@
 """Evaluate the shell gate (空壳闸门): evidence that a company is a shell, and whether it needs a review or is blocked.
 
-A piece of evidence holds, does not hold, or is unknown. Unknown evidence counts neither way; if too much is unknown, a
-person reviews the company. Written in the operations of models/policy/arithmetic.py.
+A piece of evidence holds, does not hold, or is unknown. Unknown evidence counts neither way; where it could call for a
+review, or too much is unknown, a person decides, so hiding it never pays. Written in the operations of
+models/policy/arithmetic.py.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from models.policy.arithmetic import Flag, Number, any_of
+from models.policy.config import IndicatorCondition
 from models.scitech_risk import policy
 
 VERDICTS = ("pass", "review", "block")
@@ -27,6 +29,7 @@ class GateResult:
     known: Number  # points of the evidence that is known
     sources: Number  # number of independent sources among the evidence that holds
     insufficient_data: Flag
+    undecided: Flag  # no review, but unknown evidence could call for one
     review: Flag  # or block
     block: Flag
 
@@ -53,22 +56,27 @@ class ShellGate:
         unknown: dict[str, Flag] = {}
         by_source: dict[str, Flag] = {}
         sufficient_alone: Flag = False
-        points, known, sources = zero, zero, zero
+        unknown_alone: Flag = False
+        points, unknown_points, known, sources = zero, zero, zero, zero
         for code, source, reviews, piece_points, conditions in self.evidence:
             is_met, is_unknown = self._evaluate_piece(conditions, inputs)
             holds[code], unknown[code] = is_met, is_unknown
             points = points + ops.where(is_met, piece_points, zero)
             known = known + ops.where(is_unknown, zero, piece_points)
             by_source[source] = ops.logical_or(by_source.get(source, False), is_met)
+            unknown_points = unknown_points + ops.where(is_unknown, piece_points, zero)
             if reviews:
                 sufficient_alone = ops.logical_or(sufficient_alone, is_met)
+                unknown_alone = ops.logical_or(unknown_alone, is_unknown)
         for has_evidence in by_source.values():
             sources = sources + ops.where(has_evidence, self.one, zero)
         # a gate without evidence knows nothing
         insufficient_data = True if self.min_known_points is None else known < self.min_known_points
         block = ops.logical_and(points >= self.block, sources >= self.sources)
         review = any_of(ops, (points >= self.review, block, sufficient_alone, insufficient_data))
-        return GateResult(holds, unknown, points, known, sources, insufficient_data, review, block)
+        could_review = ops.logical_or(points + unknown_points >= self.review, unknown_alone)
+        undecided = ops.logical_and(could_review, ops.logical_not(review))
+        return GateResult(holds, unknown, points, known, sources, insufficient_data, undecided, review, block)
 
     def _evaluate_piece(self, conditions: list[BoundCondition], inputs: Mapping[str, Number]) -> tuple[Flag, Flag]:
         """(holds, unknown): one condition known not to hold is enough to refute the evidence."""
@@ -82,7 +90,7 @@ class ShellGate:
             is_refuted = ops.logical_or(is_refuted, ops.logical_and(known, ops.logical_not(is_met)))
         return holds, ops.logical_not(ops.logical_or(holds, is_refuted))
 
-    def _bind_condition(self, condition: policy.IndicatorCondition) -> BoundCondition:
+    def _bind_condition(self, condition: IndicatorCondition) -> BoundCondition:
         minimum, maximum = condition.at_least, condition.at_most
         number = self.ops.number
         return (

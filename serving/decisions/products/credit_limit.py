@@ -65,6 +65,10 @@ PRODUCT = Product(
     answer_fields={
         "score": AMOUNT,
         "indicative_limit": {"type": "number", "description": "The limit if approved; equal to `limit` where it was"},
+        "indicative": {
+            "type": ["object", "null"],
+            "description": "What the indicative limit assumes, as a sentence; null where it assumes nothing",
+        },
         "currency": TEXT,
         "grade": TEXT,
         "approval_line": AMOUNT,

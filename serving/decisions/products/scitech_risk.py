@@ -107,6 +107,10 @@ PRODUCT = Product(
     answer_fields={
         "indicative_limit": AMOUNT
         | {"description": "The limit if approved; equal to `limit` where it was, 0 where the gate blocks"},
+        "indicative": {
+            "type": ["object", "null"],
+            "description": "What the indicative limit assumes, as a sentence; null where it assumes nothing",
+        },
         "currency": TEXT,
         "horizon": TEXT | {"description": "The period that the PD is for"},
         "score": AMOUNT,

@@ -1,5 +1,6 @@
 """The checker proves the policies we ship, and for a bad one shows an applicant who proves it bad."""
 
+import math
 from types import SimpleNamespace
 
 import pytest
@@ -8,7 +9,7 @@ from typer.testing import CliRunner
 from datasets.derived_columns import DerivedFormula
 from datasets.schema import ColumnSchema
 from models.credit_limit.__main__ import app
-from models.credit_limit.guardrail_domain import build_domain, find_forbidden_inputs
+from models.credit_limit.guardrail_domain import REFERENCE_APPLICANT, build_domain, find_forbidden_inputs
 from models.credit_limit.guardrails import GUARDRAILS
 from models.credit_limit.limit_formula import CreditLimitFormula
 from models.credit_limit.policy import Policy
@@ -19,6 +20,9 @@ from tests.paths import ROOT
 
 FOLDER = ROOT / "configs" / "policies"
 TEXT = (FOLDER / "credit_limit.toml").read_text()
+CLEAR = REFERENCE_APPLICANT | dict.fromkeys(
+    (name for name, value in REFERENCE_APPLICANT.items() if value is None), math.nan
+)
 RAIL = {rail.name: rail for rail in GUARDRAILS}
 
 
@@ -111,6 +115,12 @@ def test_a_formula_that_lets_conduct_decide_is_caught():
         ("statutory_veto", "a_veto_refers"),
         ("below_floor_grade", "below_the_floor_refers"),
         ("under_age", "no_capacity_refers"),
+        ("over_age", "no_capacity_refers"),
+        ("fact_unknown", "an_unproven_identity_refers"),
+        ("fact_unknown", "a_default_refers"),
+        ("fact_unknown", "a_needed_input_refers"),
+        ("fact_unknown", "every_stop_fact_refers"),
+        ("identity_mismatch", "every_stop_fact_refers"),
         ("lacks_affordability", "a_lacking_bound_refers"),
         ("below_minimum", "an_approval_has_money"),
     ],
@@ -123,6 +133,16 @@ def test_a_formula_that_forgets_to_refer_is_caught(code, rail):
     assert not caught(rail, policy(), Hasty)[0].referred
 
 
+def test_a_formula_that_approves_what_is_hidden_is_caught():
+    class Hasty(CreditLimitFormula):
+        def referral_reasons(self, a, bounds, base):
+            return {n: flag for n, flag in super().referral_reasons(a, bounds, base).items() if n != "fact_unknown"}
+
+    stated, hidden = caught("hiding_never_pays", policy(), Hasty)
+    assert stated.referred
+    assert not hidden.referred
+
+
 def test_a_formula_that_takes_a_missing_income_for_a_good_one_is_caught():
     class Generous(CreditLimitFormula):
         def bounds(self, a):
@@ -131,6 +151,63 @@ def test_a_formula_that_takes_a_missing_income_for_a_good_one_is_caught():
             return bounds | {"affordability": (self.ops.where(known, amount, self.ops.number(1e6)), True)}
 
     assert not caught("a_lacking_bound_refers", policy(), Generous)[0].referred
+
+    unknown, stated = (
+        Generous(policy()).evaluate(CLEAR | {"declared_income": income}) for income in (math.nan, 36_000.0)
+    )
+    assert unknown.limit > stated.limit
+    caught("an_unknown_counts_as_assumed", policy(), Generous)
+
+
+@pytest.mark.parametrize(
+    ("rail", "indicator", "change"),
+    [
+        ("an_unproven_identity_refers", "identity_match", ("at_most = 0", "at_most = -1")),
+        ("a_default_refers", "days_past_due", ("at_least = 60 ", "at_least = 180 ")),
+        ("large_tax_arrears_refers", "tax_arrears", ("at_least = 10_000", "at_least = 1_000_000")),
+    ],
+)
+def test_a_policy_that_lets_a_stop_fact_pass_is_caught_with_the_household(rail, indicator, change):
+    verdict = prove(RAIL[rail], policy(change), build_domain())
+    assert verdict.proved is False
+    household = verdict.counterexample.baseline_inputs
+    assert not CreditLimitFormula(policy(change)).evaluate(household).referred
+    assert CreditLimitFormula(policy()).evaluate(household).referred
+    assert f"with {indicator}" in verdict.counterexample.en
+
+
+def test_a_policy_that_rewards_hiding_the_use_of_lines_is_caught_with_the_household():
+    bad = policy(
+        ("factor = [1.00, 0.90, 0.70]", "factor = [0.70, 0.90, 1.00]"),
+        ("utilisation = { counts_as = 0.67, refers = true }", "utilisation = { counts_as = 0.67 }"),
+    )
+    stated, hidden = caught("hiding_never_pays", bad)
+    assert hidden.unrounded > stated.unrounded
+    assert not hidden.referred
+
+
+def test_a_formula_that_leaves_an_unknown_bound_out_of_the_minimum_is_caught():
+    class Careless(CreditLimitFormula):
+        def base_limit(self, bounds):
+            base = self.product_cap
+            for amount, known in bounds.values():
+                base = self.ops.where(known, self.ops.minimum(base, amount), base)
+            return base
+
+        def apply_caps(self, limit, caps):
+            return limit
+
+    stated, hidden = caught("an_unknown_counts_as_assumed", policy(), Careless)
+    assert hidden.limit > stated.limit
+
+
+def test_a_formula_whose_uplift_passes_the_product_cap_is_caught():
+    class Careless(CreditLimitFormula):
+        def caps(self, base, bounds):
+            return {code: cap for code, cap in super().caps(base, bounds).items() if code != "product_cap"}
+
+    (lifted, _) = caught("caps_always_hold", policy(), Careless)
+    assert lifted.limit > policy().product.cap
 
 
 def test_a_formula_that_rounds_up_is_caught():
@@ -159,7 +236,7 @@ def test_an_indicator_that_counts_in_the_pd_and_in_m_is_named():
 def test_the_command_ends_well_for_a_policy_whose_rails_hold():
     result = CliRunner().invoke(app, ["check", str(FOLDER / "credit_limit_taiwan.toml")])
     assert result.exit_code == 0, result.output
-    assert "15 of 15 guard rails proved" in result.output
+    assert "24 of 24 guard rails proved" in result.output
 
 
 def test_the_command_shows_whom_a_bad_policy_fails_and_exits_with_1(tmp_path):

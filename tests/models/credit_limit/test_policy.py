@@ -30,7 +30,7 @@ def test_every_policy_shipped_loads_from_its_path_and_from_its_bytes(path):
 
 
 def test_the_approval_line_is_the_greatest_pd_of_the_floor_grade():
-    assert Policy.load(TEXT.encode()).approval_pd == 0.15
+    assert Policy.load(TEXT.encode()).approval_pd == 0.04
 
 
 def test_an_unknown_key_is_told_with_the_nearest_known_one():
@@ -58,6 +58,14 @@ def test_all_faults_are_told_together():
         ("factor = [1.00, 0.90, 0.70]", "factor = [1.00, 0.90, 0.95]", "must never rise"),
         ("loss_budget = 1_500", "loss_budget = 9_500", "must never rise as the grade gets worse"),
         ("legal_cap = 500_000", "legal_cap = 200_000", "cap 300000 must not be above legal_cap 200000"),
+        ("min_age = 18", "min_age = 16", "min_age is 16; it must be 18 or more"),
+        ("at_least = 60 ", "at_least = 120 ", "stops must refer days_past_due at_least 90, or less bad, to a person"),
+        (
+            'indicator = "identity_match"\nat_most = 0',
+            'indicator = "identity_match"\nat_most = -1',
+            "identity_match at_most 0",
+        ),
+        ("36_000, refers = true", "36_000", "unknown.declared_income must have refers = true"),
     ],
 )
 def test_a_policy_that_breaks_a_rail_is_refused_but_can_be_shown_to_the_checker(old, new, message):
@@ -69,13 +77,18 @@ def test_a_policy_that_breaks_a_rail_is_refused_but_can_be_shown_to_the_checker(
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ('floor_grade = "E"', 'floor_grade = "F"', "floor_grade 'F' must be one of"),
+        ('floor_grade = "C"', 'floor_grade = "F"', "floor_grade 'F' must be one of"),
         ("pd_up_to = 1.0", "pd_up_to = 0.9", "end at 1"),
         ("pd_up_to = 0.08", "pd_up_to = 0.03", "must rise from the best grade"),
         ("at = [0.30, 0.60, 0.90]", "at = [0.30, 0.60]", "each point needs one of both"),
         ("at = [0.30, 0.60, 0.90]", "at = [0.30, 0.30, 0.90]", "must rise"),
         ("minimum = 5_000", "minimum = 5_500", "must be a multiple of rounding"),
         ("step = 12", "step = 0", "step is 0"),
+        ("declared_income = {", "declared = {", "unknown.declared_income is missing"),
+        ("counts_as = 36_000", 'counts_as = "low"', "it must be a number"),
+        ('indicator = "abnormal_list"', 'indicator = "abnormal"', "must be one of identity_match"),
+        ('code = "enforcement"', 'code = "past_due"', "code 'past_due' occurs twice"),
+        ("wanted = {", "none = {", "'none' says that no code was reported"),
         ("cap = 300_000", "cap = nan", "finite number"),
         ('currency = "CNY"', 'currency = "yuan"', "^[A-Z]{3}$"),
     ],

@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from datasets.scitech_risk.register.schema import TABLE
 from models.card import Card, ContributionReference, ScoreHead
 from models.scitech_risk.limit_formula import BACKING_GROUPS, FORMULA_INPUTS, GATE_GROUPS
-from models.scitech_risk.policy import BACKING, EVIDENCE, INNOVATION, Policy
+from models.scitech_risk.policy import BACKING, EVIDENCE, INNOVATION, STANDING, Policy
 from models.scorecard.scaling import ScoreScale, sigmoid
+from models.scorecard.unknown_inputs import assumed_values
 from models.trees.onnx_session import Scores
 from tests.paths import ROOT
 
@@ -31,7 +32,9 @@ def changed(*changes):
 
 
 def _unread(column):
-    return column.kind == "text" or column.group in (*GATE_GROUPS, *BACKING_GROUPS) or column.name in BACKING
+    return (
+        column.kind == "text" or column.group in (*GATE_GROUPS, *BACKING_GROUPS) or column.name in (*BACKING, *STANDING)
+    )
 
 
 INPUTS = tuple(column for column in TABLE.indicators if not _unread(column))
@@ -40,8 +43,9 @@ ALSO = tuple(column for column in TABLE.indicators if _unread(column))
 HEAD = ScoreHead(slope=1.0, intercept=0.0, bias=-3.0)
 
 
-def card(inputs=INPUTS, also=ALSO):
+def card(inputs=INPUTS, also=ALSO, policy=POLICY):
     return Card(
+        assumed=assumed_values(inputs, policy.unknown),
         product="scitech_risk", model="m", version="1", created="", simulated=True, purpose="", not_for="",
         inputs=inputs, also=also, target="default_12m", head=HEAD,
         reference=ContributionReference(points=(500.0,), contributions=((0.0,) * len(inputs),)),
@@ -80,11 +84,13 @@ SOUND = {
     "officer_companies": 1, "officer_empty_share": 0.0, "invoice_loop_share": 0.0, "invoice_related_share": 0.05,
     "invoice_to_electricity": 20.0, "abnormal_list": 0, "ownership_cycle": 0, "loop_path": None,
     "data_certificate": 1, "data_asset_value": 200.0,
+    "deregistered": 0, "qualified_audit": 0,
 }  # fmt: skip
 
 # What the formula reads, by itself.
 MONEY, SHARE, FLAG = st.floats(0, 1e5), st.floats(0, 1), st.sampled_from((0.0, 1.0))
 SIGNED = st.floats(-2, 5)
+RARE = st.sampled_from((0.0, 0.0, 0.0, 1.0))
 RANGES = {
     **dict.fromkeys(INNOVATION, MONEY),
     **dict.fromkeys(("rd_growth", "revenue_growth", "return_on_net_assets"), SIGNED),
@@ -104,6 +110,11 @@ RANGES = {
     "patent_value": MONEY,
     "data_certificate": FLAG,
     "data_asset_value": MONEY,
+    **dict.fromkeys(("deregistered", "qualified_audit", "enforcement_cases", "tax_arrears"), RARE),
+    "debt_ratio": st.sampled_from((0.3, 0.6, 0.9, 1.2)),
+    "overdue_days_6m": st.sampled_from((0.0, 0.0, 5.0, 60.0)),
+    "revenue_change_6m": st.sampled_from((0.1, -0.3, -0.7)),
+    "staff_change_6m": st.sampled_from((0.1, -0.3, -0.7)),
 }  # fmt: skip
 PD = st.one_of(st.floats(0, 1), st.floats(0, 0.1))
 
@@ -118,10 +129,17 @@ def companies(quiet=False):
     ranges = {name: st.just(0.0) if quiet and name in EVIDENCE else some(values) for name, values in RANGES.items()}
     if quiet:
         ranges["insured_staff"] = st.just(40.0)
-    return st.fixed_dictionaries(ranges | {"pd": PD, "known_share": SHARE if not quiet else st.floats(0.5, 1)})
+    return st.fixed_dictionaries(
+        ranges
+        | {
+            "pd": PD,
+            "unknown_inputs": st.sampled_from((0.0, 0.0, 1.0)),
+            "known_share": SHARE if not quiet else st.floats(0.5, 1),
+        }
+    )
 
 
 NUMBERS = {name: float(SOUND[name]) for name in FORMULA_INPUTS if name in SOUND} | {
-    "rd_intensity": 0.1, "pd": 0.02, "known_share": 1.0,
+    "rd_intensity": 0.1, "debt_ratio": 0.4, "pd": 0.02, "known_share": 1.0, "unknown_inputs": 0.0,
 }  # fmt: skip
 TYPES = {"number": pl.Float64, "category": pl.String, "text": pl.String}

@@ -86,7 +86,10 @@ def test_evidence_that_weighs_by_its_wrong_end_is_caught():
         ("gate_review", "a_review_refers"),
         ("too_little_known", "too_little_known_refers"),
         ("below_floor_grade", "below_the_floor_refers"),
-        ("lacks_debt_service_cover", "a_lacking_bound_refers"),
+        ("fact_unknown", "a_needed_input_refers"),
+        ("fact_unknown", "a_qualified_audit_refers"),
+        ("deregistered", "deregistration_refers"),
+        ("warning_act", "an_urgent_warning_refers"),
         ("below_minimum", "an_approval_has_money"),
     ],
 )
@@ -117,7 +120,7 @@ def test_a_formula_by_which_silence_helps_is_caught():
         def score_indicator(self, indicator, value):
             return self.ops.where(self.ops.is_known(value), super().score_indicator(indicator, value), self.one)
 
-    disclosed, silent = caught("leaving_out_never_helps", policy(), Trusting)
+    disclosed, silent = caught("hiding_never_pays", policy(), Trusting)
     assert silent.limit > disclosed.limit
 
 
@@ -129,6 +132,33 @@ def test_a_formula_that_takes_a_missing_cash_flow_for_a_good_one_is_caught():
             return bounds | {"debt_service_cover": (self.ops.where(known, amount, self.ops.number(1e8)), True)}
 
     assert not caught("a_lacking_bound_refers", policy(), Generous)[0].referred
+
+
+@pytest.mark.parametrize(
+    ("rail", "change"),
+    [
+        (
+            "deregistration_refers",
+            ('indicator = "deregistered"\nat_least = 1', 'indicator = "deregistered"\nat_least = 2'),
+        ),
+        ("negative_net_assets_refers", ("at_least = 1.0", "at_least = 1.5")),
+        ("a_qualified_audit_refers", ('"qualified_audit"\nat_least = 1', '"qualified_audit"\nat_least = 2')),
+    ],
+)
+def test_a_policy_that_lets_a_stop_fact_pass_is_caught_with_the_company(rail, change):
+    first, _ = caught(rail, policy(change))
+    assert not first.referred
+
+
+def test_a_formula_that_overlooks_hidden_evidence_is_caught_with_the_company():
+    class Trusting(CompanyLimitFormula):
+        def referral_reasons(self, a, gate, bounds, base):
+            reasons = super().referral_reasons(a, gate, bounds, base)
+            return {code: flag for code, flag in reasons.items() if code != "evidence_unknown"}
+
+    stated, hidden = caught("hiding_never_pays", policy(), Trusting)
+    assert stated.referred
+    assert not hidden.referred
 
 
 def test_a_formula_that_ignores_the_budget_is_caught():
@@ -166,7 +196,7 @@ def test_an_input_of_the_pd_that_the_gate_or_the_limit_counts_is_named():
 def test_the_command_ends_well_for_a_policy_whose_rails_hold():
     result = CliRunner().invoke(app, ["check", str(FOLDER / "scitech_risk_sba.toml")])
     assert result.exit_code == 0, result.output
-    assert "18 of 18 guard rails proved" in result.output
+    assert "25 of 25 guard rails proved" in result.output
 
 
 def test_the_command_shows_whom_a_bad_policy_fails_and_exits_with_1(tmp_path):

@@ -19,13 +19,14 @@ def test_every_policy_shipped_loads_from_its_path_and_from_its_bytes(path):
 
 
 def test_the_approval_line_is_the_greatest_pd_of_the_floor_grade():
-    assert POLICY.approval_pd == 0.10
+    assert POLICY.approval_pd == 0.03
     assert [grade.name for grade in POLICY.risk.grades] == ["AAA", "AA", "A", "BBB", "BB", "B", "CCC", "CC", "C"]
 
 
 def test_the_signals_that_ask_for_an_act_are_told():
-    assert {"overdue_30_days", "enforcement"} <= POLICY.act_codes
-    assert "overdue" not in POLICY.act_codes
+    codes = {signal.code for signal in POLICY.act_signals}
+    assert {"overdue_30_days", "staff_collapses"} <= codes
+    assert not {"overdue", "enforcement"} & codes  # an enforcement stops already
 
 
 def test_an_unknown_key_is_told_with_the_nearest_known_one():
@@ -54,6 +55,17 @@ def test_all_faults_are_told_together():
         ("floor = 0.02\nfull = 0.15", "floor = 0.15\nfull = 0.02", "a higher value never scores less"),
         ("multiple = 0.20", "multiple = -0.20", "revenue never lowers a limit"),
         ("at_most = 0\n", "at_least = 50\n", "the opposite is no evidence of a shell"),
+        ("at_least = 1.0", "at_least = 1.1", "stops must refer debt_ratio at_least 1, or less bad, to a person"),
+        (
+            "debt_service = { counts_as = 140, refers = true }",
+            "debt_service = { counts_as = 140 }",
+            "must have refers = true",
+        ),
+        (
+            'at_most = 0.10\nseverity = "watch"',
+            'at_most = 0.10\nseverity = "act"',
+            "cash_ratio must have the severity watch",
+        ),
     ],
 )
 def test_a_policy_that_breaks_a_rail_is_refused_but_can_be_shown_to_the_checker(old, new, message):
@@ -65,7 +77,7 @@ def test_a_policy_that_breaks_a_rail_is_refused_but_can_be_shown_to_the_checker(
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ('floor_grade = "B"', 'floor_grade = "C"', "floor_grade 'C' must be one of"),
+        ('floor_grade = "BBB"', 'floor_grade = "C"', "floor_grade 'C' must be one of"),
         ("pd_up_to = 0.06", "pd_up_to = 0.01", "must rise from the best grade"),
         (
             "revenue_up_to = 5_000_000",

@@ -19,11 +19,12 @@ from models.bundle import BundleError
 from models.card import Card, ContributionReference, ScoreHead
 from models.feature_encoder import encode, order_levels
 from models.scitech_risk.limit_formula import BACKING_GROUPS, GATE_GROUPS
-from models.scitech_risk.policy import BACKING
+from models.scitech_risk.policy import BACKING, Policy
 from models.scitech_risk.stress import resolve_trade
 from models.scorecard.scaling import ScoreScale
+from models.scorecard.unknown_inputs import assumed_codes, assumed_values
 from models.trees.estimator import BaggedTrees, EstimatorConfig
-from models.trees.forest import merge_boosters
+from models.trees.forest import assume_values, merge_boosters
 from models.trees.onnx_graph import compile_graph, expected_raw_score
 from models.trees.onnx_session import TabularSession
 from tests.paths import ROOT
@@ -49,7 +50,9 @@ def publish(var: Path, frame: pl.DataFrame) -> None:
     x, y = encode(frame, columns), frame[TABLE.target.name].to_numpy()
     estimator = BaggedTrees(EstimatorConfig(folds=2, trees=25, monotone="basic"))
     estimator.fit(x, y, directions=[column.direction for column in columns])
-    forest, slope, intercept = merge_boosters(estimator.boosters_), estimator.slope_, estimator.intercept_
+    assumed = assumed_values(columns, Policy.load(POLICY).unknown)
+    forest = assume_values(merge_boosters(estimator.boosters_), assumed_codes(columns, assumed))
+    slope, intercept = estimator.slope_, estimator.intercept_
     graph = compile_graph(forest, slope=slope, intercept=intercept, scale=ScoreScale(), n_features=len(columns))
     scores = TabularSession(graph.SerializeToString()).run(x, reasons=True)
     knots = np.array_split(np.argsort(scores.points), 8)
@@ -64,6 +67,7 @@ def publish(var: Path, frame: pl.DataFrame) -> None:
         inputs=columns,
         also=tuple(column for column in TABLE.indicators if column not in inputs),
         target=TABLE.target.name,
+        assumed=assumed,
         head=ScoreHead(slope=slope, intercept=intercept, bias=expected_raw_score(forest)),
         reference=ContributionReference(
             points=tuple(float(scores.points[rows].mean()) for rows in knots),

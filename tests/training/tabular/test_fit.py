@@ -86,7 +86,13 @@ def test_a_table_with_too_few_bad_rows_is_refused_in_a_sentence(dataset):
     frame = dataset.frame.with_columns(pl.Series("y", np.arange(600) % 150 == 0))
     rare = Dataset(TABLE, frame, dataset.data)
     with pytest.raises(DataError, match="small: .*rarer class"):
-        RECIPE.train(config(), rare, make_split(config(), rare), ProgressReporter(quiet=True))
+        RECIPE.train(
+            config(),
+            (ROOT / "configs/policies/credit_limit.toml").read_bytes(),
+            rare,
+            make_split(config(), rare),
+            ProgressReporter(quiet=True),
+        )
 
 
 def test_tuning_starts_from_the_configs_values_and_is_reproducible(dataset):
