@@ -233,6 +233,7 @@ def _decision_json(row: Any, answer: Row) -> Row:
         "decision": answer["decision"],
         "limit": answer.get("limit"),
         "indicative_limit": answer.get("indicative_limit"),
+        "indicative": answer.get("indicative"),
         "currency": answer.get("currency"),
         "pd": answer.get("pd"),
         "grade": answer.get("grade"),

@@ -48,6 +48,12 @@ export function waterfallSteps(ledger: Ledger): WaterfallStep[] {
   return items;
 }
 
+// The limit, or a sentence that says what must be confirmed for an indicative one.
+export function LimitText({ answer }: { answer: Answer }) {
+  if (answer.limit === null && answer.indicative) return <Text en={answer.indicative.en} zh={answer.indicative.zh} />;
+  return <>{formatMoney(answer.limit ?? answer.indicative_limit, answer.currency)}</>;
+}
+
 export function AnswerHeadline({ answer, previous }: { answer: Answer; previous?: Answer | null }) {
   const [en, zh, variant] = VERDICTS[answer.decision]!;
   const limit = answer.limit ?? answer.indicative_limit;
@@ -59,7 +65,10 @@ export function AnswerHeadline({ answer, previous }: { answer: Answer; previous?
         <span class={`chip ${variant}`}><Text en={en} zh={zh} /></span>
         {answer.grade ? <span class="chip"><Text en={`Grade ${answer.grade}`} zh={`等级 ${answer.grade}`} /></span> : null}
       </p>
-      <p class="headline">{formatMoney(limit, answer.currency)}{change ? <span class={`limit-change ${change > 0 ? "good-text" : "bad-text"}`}>{change > 0 ? "+" : "−"}{formatNumber(Math.abs(change))}</span> : null}</p>
+      <p class={answer.limit === null ? "headline indicative" : "headline"}>
+        <LimitText answer={answer} />
+        {change ? <span class={`limit-change ${change > 0 ? "good-text" : "bad-text"}`}>{change > 0 ? "+" : "−"}{formatNumber(Math.abs(change))}</span> : null}
+      </p>
       <p class="quiet">
         {answer.limit === null ? <Text en="Indicative limit for the human decision." zh="参考额度，供人工决定时参考。" /> : <Text en="Credit limit" zh="授信额度" />}
       </p>

@@ -5,13 +5,12 @@ import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 import { useLocation } from "preact-iso";
 import { fetchJson, ApiError, useResource } from "../../ui/api";
 import { Field } from "../../ui/field";
-import { formatMoney } from "../../ui/format";
 import { INDICATOR_GROUPS, GROUP_NOTES } from "../../ui/indicator-groups";
 import { useIdempotentPost } from "../../ui/idempotent";
 import { ErrorMessage, Loading, ResourceView } from "../../ui/feedback";
 import { translate, Text, type Bilingual } from "../../ui/i18n";
 import { session, type Session } from "../../session";
-import { AnswerDetails, AnswerHeadline, SimulatedBanner } from "./answer";
+import { AnswerDetails, AnswerHeadline, LimitText, SimulatedBanner } from "./answer";
 import type { Answer, Form, FormField } from "./types";
 
 const DEBOUNCE_MS = 60; // ms after the last keystroke
@@ -115,7 +114,7 @@ function IndicatorForm({ product, form }: { product: FormProduct; form: Form }) 
       <aside class="stack preview" aria-label={translate("Preview", "预览")}>
         <section class="card">
           <h2><Text en="Preview" zh="当前测算" /> <span class="chip"><Text en="not recorded" zh="预览，不作记录" /></span></h2>
-          <p class="hidden" role="status">{preview.answer && !preview.busy && !preview.error && !empty ? formatMoney(preview.answer.limit ?? preview.answer.indicative_limit, preview.answer.currency) : ""}</p>
+          <p class="hidden" role="status">{preview.answer && !preview.busy && !preview.error && !empty ? <LimitText answer={preview.answer} /> : ""}</p>
           {empty ? <p class="quiet"><Text en="The limit appears here as you type." zh="输入后此处显示额度。" /></p>
             : preview.answer ? <div aria-busy={preview.busy} class={preview.error || preview.busy ? "stale" : undefined}><AnswerHeadline answer={preview.answer} previous={preview.first} /></div>
             : preview.error ? null : <Loading en="Calculating" zh="测算中" />}

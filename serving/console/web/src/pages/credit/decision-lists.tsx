@@ -102,7 +102,7 @@ function DecisionTable({ rows, showNotes }: { rows: DecisionRow[]; showNotes?: b
     <Table caption={["Decisions", "决定"]} rows={rows} keyOf={(row) => row.decision_id} columns={[
       { en: "Created", zh: "时间", cell: (row) => <a href={`/console/${row.product === MODEL ? "credit" : "companies"}/decisions/${row.decision_id}`}>{formatTimestamp(row.created)}</a> },
       { en: "Decision", zh: "决定", cell: (row) => <DecisionChip row={row} /> },
-      { en: "Limit", zh: "额度", number: true, cell: (row) => formatMoney(row.override ? row.override.limit : (row.limit ?? row.indicative_limit), row.currency) },
+      { en: "Limit", zh: "额度", number: true, cell: (row) => <ListedLimit row={row} /> },
       { en: "PD", zh: "违约概率", number: true, cell: (row) => (row.pd === null ? "–" : formatPercent(row.pd, 2)) },
       { en: "Grade", zh: "等级", cell: (row) => row.grade ?? "–" },
       { en: "Household", zh: "农户", cell: (row) => (row.stored ? <Text en="stored" zh="库内" /> : <Text en="entered" zh="录入" />) },
@@ -110,6 +110,13 @@ function DecisionTable({ rows, showNotes }: { rows: DecisionRow[]; showNotes?: b
         : { en: "Waits for", zh: "待处理人", cell: (row) => (row.referral && awaitsColleague(row) ? row.referral.to : "") },
     ]} />
   );
+}
+
+// An indicative limit is muted, and one that rests on what is not confirmed is "at most".
+function ListedLimit({ row }: { row: DecisionRow }) {
+  if (row.override || row.limit !== null) return <>{formatMoney(row.override ? row.override.limit : row.limit, row.currency)}</>;
+  const amount = formatMoney(row.indicative_limit, row.currency);
+  return <span class="quiet">{row.indicative ? <Text en={`at most ${amount}`} zh={`至多 ${amount}`} /> : amount}</span>;
 }
 
 function DecisionChip({ row }: { row: DecisionRow }) {

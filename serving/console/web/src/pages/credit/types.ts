@@ -26,6 +26,7 @@ export interface Answer {
   decision: "approve" | "refer";
   limit: number | null;
   indicative_limit: number | null;
+  indicative?: { en: string; zh: string } | null;
   currency: string;
   pd: number;
   score: number;
@@ -77,6 +78,7 @@ export interface DecisionRow {
   decision: "approve" | "refer";
   limit: number | null;
   indicative_limit: number | null;
+  indicative?: { en: string; zh: string } | null;
   currency: string | null;
   pd: number | null;
   grade: string | null;
