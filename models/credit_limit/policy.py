@@ -43,6 +43,7 @@ REQUIRED_STOPS = (  # facts that no policy may let pass
     IndicatorCondition(indicator="tax_arrears", at_least=LARGEST_ARREARS),
 )
 STOP_INDICATORS = tuple(condition.indicator for condition in REQUIRED_STOPS)
+FORBIDDEN_ADVICE = {"deposits": "ties deposits to loans", "declared_income": "rewards overstating"}
 INCOME = ("declared_income", "monthly_debt_service")  # without them no limit is affordable
 
 
@@ -128,10 +129,11 @@ class ImprovementAction(Section):
     zh: NonEmptyText
 
     @model_validator(mode="after")
-    def _check_step(self) -> ImprovementAction:
-        if self.step == 0:
-            raise ValueError("step is 0; it must be positive or negative")
-        return self
+    def _check_advice(self, info: ValidationInfo) -> ImprovementAction:
+        faults = ["step is 0; it must be positive or negative"] if self.step == 0 else []
+        if enforces_guardrails(info) and self.indicator in FORBIDDEN_ADVICE:
+            faults.append(f"{self.indicator} must not be advised: that {FORBIDDEN_ADVICE[self.indicator]}")
+        return raise_faults(self, faults)
 
 
 class Policy(BasePolicy):

@@ -316,9 +316,9 @@ def test_nothing_missing_and_nothing_at_its_end_is_offered_as_a_raise():
 def test_a_raise_that_earns_an_approval_says_so():
     answer = ask(SOUND | {"declared_income": 18_000.0})
     assert answer["decision"] == "refer"
-    (income,) = [item for item in answer["raises"] if item["indicator"] == "declared_income"]
-    assert income["decision"] == "approve"
-    assert income["en"].endswith("and approved.")
+    (service,) = [item for item in answer["raises"] if item["indicator"] == "monthly_debt_service"]
+    assert service["decision"] == "approve"
+    assert service["en"].endswith("and approved.")
 
 
 def test_an_applicant_who_asked_for_a_person_is_promised_no_approval():

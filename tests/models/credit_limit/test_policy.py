@@ -66,6 +66,7 @@ def test_all_faults_are_told_together():
             "identity_match at_most 0",
         ),
         ("36_000, refers = true", "36_000", "unknown.declared_income must have refers = true"),
+        ('[[raises]]\nindicator = "debts"', '[[raises]]\nindicator = "deposits"', "deposits must not be advised"),
     ],
 )
 def test_a_policy_that_breaks_a_rail_is_refused_but_can_be_shown_to_the_checker(old, new, message):
