@@ -139,6 +139,12 @@ def test_hiding_an_income_of_20_000_gives_no_more_than_the_stated_assumption(hou
     assert hidden["pd"] == assumed["pd"]
 
 
+def test_good_conduct_adds_to_an_approved_limit_of_the_example(households):
+    answer = households.ask(example("household_good_conduct"))
+    assert answer["decision"] == "approve"
+    assert answer["ledger"]["uplift"] > 10_000
+
+
 def hide_each(product, frame):
     """(indicator, answers with it left out) for each column that the model or its decision reads."""
     for column in (*product.card.inputs, *product.engine.fields):
