@@ -163,10 +163,10 @@ ISSUE_TEMPLATES: dict[str, tuple[str, str, tuple[str, str]]] = {
         ("Send each image as a slide of its own.", "请将每幅图像作为单独的切片上传。"),
     ),
     "separate_planes": (
-        "{count} of its instances have the same {width:,} x {height:,} pixels, as focal planes or scans in separate "
-        "instances do; expected one instance of each size, or a concatenation",
-        "有 {count} 个实例的尺寸同为 {width:,} x {height:,} 像素，如分别存放的焦平面或多次扫描；"
-        "每种尺寸应只有一个实例，或为拼接图像（concatenation）",
+        "{count} of its instances have the same {width:,} x {height:,} pixels, as repeated scans do, and focal planes "
+        "that do not state their heights; expected one instance of each size, a concatenation, or planes with heights",
+        "有 {count} 个实例的尺寸同为 {width:,} x {height:,} 像素，如多次扫描，或未写明高度的焦平面；"
+        "每种尺寸应只有一个实例，或为拼接图像（concatenation），或为写明高度的焦平面",
         (
             "Export all focal planes in one instance (TILED_FULL), or send each scan as a slide of its own.",
             "请将全部焦平面导出为一个实例（TILED_FULL），或将每次扫描作为单独的切片上传。",

@@ -112,6 +112,17 @@ class DicomInstance:
         samples = 2 if self.photometric == "YBR_FULL_422" else self.samples
         return width * height * samples * ((self.bits[0] + 7) // 8)
 
+    @property
+    def height(self) -> float | None:
+        """Where its only focal plane lies, in microns; None if it has several or does not say it."""
+        groups = first_item(self.header, tags.SHARED_GROUPS)
+        stated = [first_item(groups, tags.POSITION), first_item(self.header, tags.ORIGIN)]
+        heights = {decimal(position, tags.Z_OFFSET) for position in stated if position.get(tags.Z_OFFSET)}
+        heights = heights or {*self.positions.z_offsets}  # which differ where tiles were focused each by itself
+        height = heights.pop() if len(heights) == 1 else None
+        has_planes = integer(self.header, tags.FOCAL_PLANES, 1) > 1
+        return None if height is None or has_planes or not math.isfinite(height) else height
+
     def frame_range(self, frame: int) -> tuple[int, int]:
         """(offset, length) of the bytes of a frame: its fragment, or its place in native pixels."""
         if self.is_native:
@@ -196,8 +207,8 @@ def read_instance(source: ByteSource, limits: SlideLimits) -> DicomInstance:
         if element.tag == tags.FRAME_GROUPS and cursor.is_sequence(element):
             for end in cursor.items(element):
                 instance.positions.append(read_dataset(cursor, end, tags.GROUPS))
-        elif element.tag in tags.HEADER and element.tag not in instance.header:
-            instance.header[element.tag] = read_value(cursor, element, tags.HEADER[element.tag])
+        elif element.tag in tags.HEADER_AND_HEIGHT and element.tag not in instance.header:
+            instance.header[element.tag] = read_value(cursor, element, tags.HEADER_AND_HEIGHT[element.tag])
     if not instance.has_pixels:
         source.add_issue("no_pixels", what="the DICOM instance")
     return instance

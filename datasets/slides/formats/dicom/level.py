@@ -101,8 +101,10 @@ class DicomLevel:
         return sum(len(numbers) for _, numbers in self.copied_frames())
 
 
-def build_level(instances: tuple[DicomInstance, ...], source: ByteSource, limits: SlideLimits) -> DicomLevel | None:
-    """The level of checked instances, or None with the issues in `source`."""
+def build_level(
+    instances: tuple[DicomInstance, ...], source: ByteSource, limits: SlideLimits, is_stack: bool = False
+) -> DicomLevel | None:
+    """The level of checked instances, or None with the issues in `source`. is_stack: each is a focal plane."""
     path = _choose_path(instances, source)
     if path is None:
         return None
@@ -120,7 +122,7 @@ def build_level(instances: tuple[DicomInstance, ...], source: ByteSource, limits
             source.add_issue("malformed", what="the grid of its frames", actual="irregular", expected=expected)
             return None
         return DicomLevel(instances, path, planes, spacing, table)
-    planes = max(integer(first.header, tags.FOCAL_PLANES, 1), 1)
+    planes = len(instances) if is_stack else max(integer(first.header, tags.FOCAL_PLANES, 1), 1)
     expected_frames = columns * rows * planes * path.count
     if planes > MAX_PLANES or frames != expected_frames:
         source.add_issue("tile_table", what="the DICOM instance", actual=frames, expected=expected_frames)
@@ -132,8 +134,7 @@ def _choose_path(instances: tuple[DicomInstance, ...], source: ByteSource) -> Op
     """The only optical path, or of several the only one in bright field. Others look unlike what networks learned."""
     header = instances[0].header
     sequence = items(header, tags.OPTICAL_PATH)
-    identifiers = {identifier for instance in instances for identifier in instance.positions.paths}
-    count = max(integer(header, tags.OPTICAL_PATHS, 1), len(sequence), len(identifiers), 1)
+    count = max(_count_paths(instance) for instance in instances)
     codes = [_illumination(item) for item in sequence]
     bright = [index for index, code in enumerate(codes) if code in tags.BRIGHTFIELD]
     if count == 1:
@@ -192,6 +193,27 @@ def _sort_frames(
     order = np.lexsort((heights, tiles))
     order = order[selected[order]]
     return FrameTable(tiles[order], order), int(np.unique(tiles[order], return_counts=True)[1].max())
+
+
+def gather_stacks(volumes: list[DicomInstance]) -> list[tuple[DicomInstance, ...]]:
+    """Instances that differ in height alone, from the slide upwards; each of the others by itself."""
+    alike: dict[tuple[object, ...], list[DicomInstance]] = {}
+    for each in volumes:
+        key = each.size, each.tile_size, each.syntax, each.samples, each.bits, each.photometric
+        alike.setdefault(key, []).append(each)
+    gathered: list[tuple[DicomInstance, ...]] = []
+    for group in alike.values():
+        by_height = {each.height: each for each in group if each.height is not None and _count_paths(each) == 1}
+        if 1 < len(by_height) == len(group):
+            gathered.append(tuple(by_height[height] for height in sorted(by_height)))
+        else:
+            gathered += [(each,) for each in group]
+    return gathered
+
+
+def _count_paths(instance: DicomInstance) -> int:
+    sequence = items(instance.header, tags.OPTICAL_PATH)
+    return max(integer(instance.header, tags.OPTICAL_PATHS, 1), len(sequence), len({*instance.positions.paths}), 1)
 
 
 def order_concatenation(instances: list[DicomInstance], source: ByteSource) -> tuple[DicomInstance, ...]:

@@ -19,7 +19,13 @@ from datasets.slides.formats.dicom.instance import (
     real,
     text,
 )
-from datasets.slides.formats.dicom.level import DicomLevel, build_level, may_be_brightfield, order_concatenation
+from datasets.slides.formats.dicom.level import (
+    DicomLevel,
+    build_level,
+    gather_stacks,
+    may_be_brightfield,
+    order_concatenation,
+)
 from datasets.slides.limits import SlideLimits
 from datasets.slides.scale import ScaleStatement, parse_decimal, resolve_scale, state_magnification, state_scale
 
@@ -83,20 +89,19 @@ def read_volumes(source: ByteSource, limits: SlideLimits) -> list[DicomInstance]
 
 
 def build_levels(volumes: list[DicomInstance], source: ByteSource, limits: SlideLimits) -> list[DicomLevel]:
-    """The levels from the finest. Instances of one concatenation are one level; of those of several optical paths only
-    the ones in bright field are levels.
+    """The levels from the finest. Instances of one concatenation are one level, and so are the focal planes of a stack;
+    of instances of several optical paths only the ones in bright field are levels.
     """
-    groups: dict[str, list[DicomInstance]] = {}
+    concatenations: dict[str, list[DicomInstance]] = {}
     bright = [volume for volume in volumes if may_be_brightfield(volume)]
+    alone: list[DicomInstance] = []
     for volume in bright or volumes:
-        groups.setdefault(text(volume.header, tags.CONCATENATION) or str(volume.path), []).append(volume)
-    levels = []
-    for key, group in groups.items():
-        is_concatenation = key != str(group[0].path)
-        instances = order_concatenation(group, source) if is_concatenation else tuple(group)
-        level = build_level(instances, source, limits)
-        if level is not None:
-            levels.append(level)
+        identifier = text(volume.header, tags.CONCATENATION)
+        (concatenations.setdefault(identifier, []) if identifier else alone).append(volume)
+    groups = [(order_concatenation(parts, source), False) for parts in concatenations.values()]
+    groups += [(stack, len(stack) > 1) for stack in gather_stacks(alone)]
+    built = (build_level(instances, source, limits, is_stack) for instances, is_stack in groups)
+    levels = [level for level in built if level is not None]
     levels.sort(key=lambda level: (-level.size[0], level.first.path))
     _check_pyramid(levels, source)
     return levels
