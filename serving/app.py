@@ -11,6 +11,7 @@ from serving.core.security.authentication import Authenticator
 from serving.decisions.routes import DecisionRoutes
 from serving.decisions.service import DecisionService
 from serving.governance.access_log import AccessLog
+from serving.governance.lineage.retention import Retention
 from serving.governance.routes import GovernanceRoutes
 from serving.pathology.routes import PathologyRoutes
 from serving.pathology.upload.tus import ALIASES as UPLOAD_ALIASES
@@ -50,6 +51,7 @@ class App(Router):
         access_log = AccessLog(service.store, lambda: service.store.vault)
         service.loops["access_log"] = access_log.watch
         service.on_stop.append(access_log.finish)
+        service.loops["retention"] = Retention(service.store, settings).watch
         super().__init__(routes, roles, self.authenticator.authorize, metrics, limit, origins, UPLOAD_ALIASES)
         self.on_response = access_log.observe
 

@@ -31,6 +31,7 @@ from serving.decisions.batch.formats import MEDIA_TYPES
 from serving.decisions.batch.routes import BatchQuery
 from serving.decisions.companies import routes as companies_routes
 from serving.decisions.products.base import DeployedModel, Product, products
+from serving.decisions.request import ID_SCHEMA, REFERENCE_FIELD
 from serving.governance import openapi as governance_openapi
 from serving.pathology import openapi as pathology_openapi
 from serving.privacy.consent import routes as consent_routes
@@ -289,11 +290,10 @@ def _request_schema(product: Product, names: Sequence[str], default: str) -> Sch
     for name in names:
         required = ["indicators"] if name == default else ["indicators", "model"]
         properties = {"indicators": {"$ref": f"#/components/schemas/Indicators.{name}"}, "model": {"const": name}}
-        schemas.append(closed_object(properties | option_schemas, required))
-    subject = {"type": "string", "minLength": 1, "maxLength": 255}
+        schemas.append(closed_object(properties | REFERENCE_FIELD | option_schemas, required))
     required = ["subject_id"] if default in names else ["subject_id", "model"]
     schemas.append(
-        closed_object({"subject_id": subject, "model": _model_name_schema(names)} | option_schemas, required)
+        closed_object({"subject_id": ID_SCHEMA, "model": _model_name_schema(names)} | option_schemas, required)
     )
     return {"oneOf": schemas}
 

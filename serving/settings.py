@@ -133,6 +133,12 @@ class BatchSettings(_Section):
     max_reported_faults: PositiveInt
 
 
+class RetentionSettings(_Section):
+    answers_days: int = Field(ge=0)  # 0: until an erasure
+    indicators_days: int = Field(ge=0)
+    sweep_seconds: PositiveFloat
+
+
 class ChampionSettings(_Section):
     approval_required: bool
     poll_seconds: PositiveFloat
@@ -228,6 +234,7 @@ class Settings(_Section):
     consent: ConsentSettings
     batch: BatchSettings
     champion: ChampionSettings
+    retention: RetentionSettings
     console: ConsoleSettings
     access: AccessSettings
     rate: RateLimitSettings

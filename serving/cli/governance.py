@@ -64,6 +64,8 @@ def trace(
 def erase(
     subject: Annotated[str, typer.Option(help="id of a household or company")] = "",
     slide: Annotated[str, typer.Option(help="instead: id of a slide")] = "",
+    reference: Annotated[str, typer.Option(help="instead: a tenant's own id, as its requests named it")] = "",
+    tenant: Annotated[str, typer.Option(help="whose reference it is")] = "",
     product: Product = "credit_limit",
     yes: Annotated[bool, typer.Option("--yes", help="do not ask for confirmation")] = False,
     out: Annotated[Path | None, typer.Option(help="file for the certificate; else var/erasures/<id>.json")] = None,
@@ -72,15 +74,16 @@ def erase(
     import json
 
     from serving.governance.lineage import erasure
+    from serving.governance.lineage.deletion import ErasureNotProvenError
     from serving.pathology.slides.states import SlideNotFoundError
 
-    if bool(subject) == bool(slide):
-        raise typer.BadParameter("give either --subject with --product or --slide")
+    if sum(map(bool, (subject, slide, reference))) != 1 or bool(reference) != bool(tenant):
+        raise typer.BadParameter("give one of --subject, --slide, and --reference with --tenant")
     if not yes:
-        typer.confirm(f"Erase {subject or slide}? It cannot be undone. 删除后无法恢复，确认？", abort=True)
+        typer.confirm(f"Erase {subject or slide or reference}? It cannot be undone. 删除后无法恢复，确认？", abort=True)
     refused = (
         erasure.NothingToEraseError,
-        erasure.ErasureNotProvenError,
+        ErasureNotProvenError,
         erasure.SlideInProgressError,
         SlideNotFoundError,
         OSError,
@@ -88,6 +91,8 @@ def erase(
     with configured_store(*refused) as (engine, settings):
         if subject:
             result = erasure.erase(engine, settings, product, subject, account())
+        elif reference:
+            result = erasure.erase_reference(engine, settings, product, tenant, reference, account())
         else:
             result = erasure.erase_slide(engine, settings, slide, account())
         certificate = result["certificate"]

@@ -37,6 +37,11 @@ def new_id() -> str:
     return f"{time.time_ns() // 1_000_000:012x}{_ID_BYTES().hex()}"
 
 
+def id_before(seconds: float) -> str:
+    """A value above the `new_id` of everything older than so many seconds, and below the rest."""
+    return f"{(time.time_ns() - int(seconds * 1e9)) // 1_000_000:012x}"
+
+
 def utc_before(seconds: float) -> str:
     """The time so many seconds ago, in the form of `utc_now`."""
     time_before = datetime.now(UTC).replace(tzinfo=None) - timedelta(seconds=seconds)

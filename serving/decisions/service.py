@@ -163,6 +163,7 @@ class DecisionService:
             "subject": inputs.pseudonym,
             "tenant": principal.tenant,
             "by": principal.subject,
+            "reference": self._keyed_reference(request, product, principal),
             "salt": entries.new_salt(),
         }
         price = self.prices.price_for(product.name, principal.tenant, record["created"])
@@ -193,6 +194,11 @@ class DecisionService:
             return await (commit if write.row["idempotency_key"] is None else self._inflight.share(write.row, commit))
         except (ConsentRevokedError, SubjectErasedError) as error:
             raise to_problem(error) from error
+
+    def _keyed_reference(self, request: DecisionRequest, product: Product, principal: Principal) -> str | None:
+        if request.reference is None:
+            return None
+        return self.store.vault.reference(principal.tenant, product.name, request.reference)
 
     async def resolve_inputs(
         self, request: DecisionRequest, model: DeployedModel, principal: Principal

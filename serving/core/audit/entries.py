@@ -23,7 +23,9 @@ from serving.core.identifiers import RandomBytes, utc_now
 
 SALT_BYTES = 16
 # Columns of a decision under one digest, beside the answer: all that no other field of its entry covers.
-DECISION_FIELDS = ("scope", "idempotency_key", "request_sha256", "subject", "model", "version", "created", "by")
+DECISION_FIELDS = (
+    "scope", "idempotency_key", "request_sha256", "subject", "model", "version", "created", "by", "reference",
+)  # fmt: skip
 # Columns of a batch that the entry of each chunk digests: those fixed since its first chunk, and those that grow.
 BATCH_FIELDS = ("scope", "request_sha256", "owner", "format", "model", "version", "created", "retry_of")
 BATCH_COUNT_FIELDS = ("rows", "answered", "faulty", "simulated", "faults")

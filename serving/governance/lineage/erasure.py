@@ -10,10 +10,8 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import mmap
 import shutil
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
 import orjson
@@ -21,7 +19,7 @@ import sqlalchemy as sa
 
 from serving.core.audit import entries, log
 from serving.core.db import lookup
-from serving.core.db.engine import read_connection, to_store_error, write_transaction
+from serving.core.db.engine import read_connection, write_transaction
 from serving.core.db.schema import (
     COMPANIES,
     DECISIONS,
@@ -36,6 +34,7 @@ from serving.core.db.schema import (
 from serving.core.identifiers import new_id, utc_now
 from serving.core.security import keys
 from serving.governance.lineage import trace
+from serving.governance.lineage.deletion import enable_secure_delete, prove_deletion, reduce_decisions
 from serving.pathology.slides.states import UNFINISHED, SlideNotFoundError
 from serving.pathology.slides.store import add_event
 from serving.privacy.subjects import vault
@@ -46,8 +45,9 @@ from serving.settings import Settings
 PSEUDONYMS_PER_STATEMENT = 5_000
 RETAINED_DECISIONS = {
     "what": "decisions",
-    "why": "Decisions are retained as records of a financial business, under a pseudonym and without indicators.",
-    "why_zh": "已作出的决定作为金融业务记录保留，仅含假名，不含指标。",
+    "why": "What was decided is retained as a record of a financial business, under a pseudonym: the decision, limit, "
+    "grade and score. Its reasons, derivation and evidence are deleted.",
+    "why_zh": "所作决定作为金融业务记录以假名保留：结论、额度、等级和评分；其理由、测算过程和证据均已删除。",
 }
 RETAINED_DATA = {
     "what": "data sets given out",
@@ -99,13 +99,6 @@ class NothingToEraseError(LookupError):
     """Nothing is stored about the subject, and nothing ever was."""
 
 
-class ErasureNotProvenError(Exception):
-    """The subject is deleted, but its key may still be read from the disk, so nothing certifies the erasure yet."""
-
-    def __init__(self, reason: str):
-        super().__init__(f"{reason}. The subject is deleted and cannot be loaded again; erase it again to certify it.")
-
-
 class SlideInProgressError(Exception):
     """The slide is being processed; it must finish or be cancelled before it can be erased."""
 
@@ -120,7 +113,7 @@ def erase(engine: sa.Engine, settings: Settings, product: str, subject: str, by:
     subject_vault = vault.open_vault(settings)
     keys.load_key_pair(settings.paths.log_key)  # nothing is deleted that could not be certified
     with write_transaction(engine) as connection:
-        _enable_secure_delete(connection)
+        enable_secure_delete(connection)
         log.acquire_append_lock(connection)  # no decision about the subject is recorded until this ends
         pseudonym = trace.pseudonym_of(connection, settings, product, subject)
         earlier = _find_earlier_erasure(connection, product, pseudonym)
@@ -131,16 +124,16 @@ def erase(engine: sa.Engine, settings: Settings, product: str, subject: str, by:
         shredded = vault.shred(connection, subject_vault, product, subject)
         if earlier is not None and not shredded:
             return _certificate_document(settings, earlier)
+        salts = reduce_decisions(connection, about_subject)
         is_known = _retained_decisions(connection, about_subject) or trace.data_sets_containing(connection, pseudonym)
         in_batches = _count(connection, lookup.batch_rows_about(product, pseudonym).subquery(), sa.true())
         if not (shredded or is_listed or is_known or in_batches):
             raise NothingToEraseError(
                 f"Nothing is stored about {subject!r} for {product}. Check the id and the product."
             )
-        _delete_salts(connection, about_subject)
         if subject_vault.erasure_list is not None:  # before the commit: what is deleted is never loaded again
             add_to_erasure_list(subject_vault.erasure_list, [pseudonym])
-    proof = prove_deletion(engine, wrapped_keys)
+    proof = prove_deletion(engine, [*wrapped_keys, *salts])
     with write_transaction(engine) as connection:
         log.acquire_append_lock(connection)
         decisions = _retained_decisions(connection, about_subject)
@@ -153,6 +146,45 @@ def erase(engine: sa.Engine, settings: Settings, product: str, subject: str, by:
         }
         row = _certify(connection, settings, product, pseudonym, details, by, decisions)
     return _certificate_document(settings, row)
+
+
+def erase_reference(
+    engine: sa.Engine, settings: Settings, product: str, tenant: str, reference: str, by: str
+) -> dict[str, Any]:
+    """Erase what answers say of somebody whose indicators a tenant stated, and return the signed certificate.
+
+    reference: the tenant's own id, as its requests named it. Raises what `erase` raises.
+    """
+    keyed_reference = vault.open_vault(settings).reference(tenant, product, reference)
+    keys.load_key_pair(settings.paths.log_key)  # nothing is deleted that could not be certified
+    is_about = DECISIONS.c.reference == keyed_reference
+    with write_transaction(engine) as connection:
+        enable_secure_delete(connection)
+        log.acquire_append_lock(connection)
+        salts = reduce_decisions(connection, is_about)
+        decisions = _retained_decisions(connection, is_about)
+        if not decisions:
+            raise NothingToEraseError(
+                f"No answer of {tenant} to {product} names the reference {reference!r}. Check all three."
+            )
+        earlier = _find_earlier_erasure(connection, product, keyed_reference)
+        if earlier is not None and orjson.loads(earlier["certificate"])["decisions"].keys() == decisions.keys():
+            return _certificate_document(settings, earlier)
+    proof = prove_deletion(engine, salts)
+    with write_transaction(engine) as connection:
+        log.acquire_append_lock(connection)
+        decisions = _retained_decisions(connection, is_about)
+        details: dict[str, Any] = {"what": "reference", "tenant": tenant, "proof": proof}
+        details["kept"] = [RETAINED_DECISIONS | {"count": len(decisions)}]
+        row = _certify(connection, settings, product, keyed_reference, details, by, decisions)
+    return _certificate_document(settings, row)
+
+
+def certify_retention(connection: sa.Connection, settings: Settings, reduced: list[str]) -> None:
+    """Certify, in the transaction that reduced these decisions, that their retention period is over."""
+    decisions = _retained_decisions(connection, DECISIONS.c.id.in_(reduced))
+    details: dict[str, Any] = {"what": "retention", "kept": [RETAINED_DECISIONS | {"count": len(decisions)}]}
+    _certify(connection, settings, "", "", details, "retention period", decisions)
 
 
 def _retained(connection: sa.Connection, product: str, pseudonym: str, decisions: int) -> list[dict[str, Any]]:
@@ -312,55 +344,11 @@ def _came_from_inbox(connection: sa.Connection, slide_id: str) -> bool:
 
 
 def _retained_decisions(connection: sa.Connection, condition: sa.ColumnElement[bool]) -> dict[str, str]:
-    """Decision -> digest of its row without the salt."""
+    """Decision -> digest of its row, for those without a salt."""
     columns = (DECISIONS.c[name] for name in ("id", "answer", *entries.DECISION_FIELDS))
-    rows = connection.execute(sa.select(*columns).where(condition).order_by(DECISIONS.c.id))
+    rows = connection.execute(sa.select(*columns).where(condition, DECISIONS.c.salt.is_(None)).order_by(DECISIONS.c.id))
     return {name: entries.retained_decision_digest(answer, record) for name, answer, *record in rows}
 
 
 def _count(connection: sa.Connection, table: sa.FromClause, condition: sa.ColumnElement[bool]) -> int:
     return int(connection.execute(sa.select(sa.func.count()).select_from(table).where(condition)).scalar_one())
-
-
-def _delete_salts(connection: sa.Connection, condition: sa.ColumnElement[bool]) -> None:
-    """Delete the salts of decisions: without them, nobody can match guesses against the digests of the inputs."""
-    connection.execute(sa.update(DECISIONS).where(condition).values(salt=None))
-
-
-def _enable_secure_delete(connection: sa.Connection) -> None:
-    """Have SQLite overwrite deleted content with zeros."""
-    if connection.dialect.name == "sqlite":
-        connection.exec_driver_sql("PRAGMA secure_delete = ON").close()
-
-
-def prove_deletion(engine: sa.Engine, deleted: list[bytes]) -> dict[str, Any]:
-    """Remove deleted content from the files of the database, and show that none of it can be read back.
-
-    deleted: values that the store must not hold any more. Returns what was shown, for the certificate. Raises
-    ErasureNotProvenError.
-    """
-    try:
-        with engine.execution_options(reading=True, isolation_level="AUTOCOMMIT").connect() as connection:
-            if engine.dialect.name == "sqlite":
-                [busy, *_] = connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)").one()
-                if busy:
-                    raise ErasureNotProvenError(
-                        "another process has been reading the store for longer than store.lock_timeout_seconds, so its "
-                        "write-ahead log still holds what was deleted"
-                    )
-            else:
-                connection.exec_driver_sql("VACUUM")
-    except sa.exc.SQLAlchemyError as error:
-        raise to_store_error(error) from error
-    if engine.dialect.name != "sqlite":
-        return {"store": "postgresql", "vacuumed": True}
-    store = Path(str(engine.url.database))
-    for file in (store, store.with_name(f"{store.name}-wal")):
-        if file.exists() and file.stat().st_size and any(_is_in_file(file, value) for value in deleted):
-            raise ErasureNotProvenError(f"{file} still holds the subject's key")
-    return {"store": "sqlite", "log_truncated": True, "keys_searched_for": len(deleted)}
-
-
-def _is_in_file(file: Path, value: bytes) -> bool:
-    with file.open("rb") as content, mmap.mmap(content.fileno(), 0, access=mmap.ACCESS_READ) as view:
-        return view.find(value) >= 0

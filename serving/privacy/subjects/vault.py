@@ -85,9 +85,9 @@ class Vault:
     def __init__(self, secret: bytes, profile: Profile = "aes", erasure_list: Path | None = None):
         self.erasure_list = erasure_list
         self.profile, self._suite = profile, CIPHER_SUITES[profile]
-        self._pseudonym_key, self._wrapping_key, check_key, self._digest_key, self._slide_key = (
+        self._pseudonym_key, self._wrapping_key, check_key, self._digest_key, self._slide_key, self._reference_key = (
             self._suite.mac(secret, f"yuheng {purpose}".encode())
-            for purpose in ("pseudonym", "wrap", "check", "digest", "slides")
+            for purpose in ("pseudonym", "wrap", "check", "digest", "slides", "reference")
         )
         self._wrapping_key = self._wrapping_key[: self._suite.key_bytes]
         self.key_check = check_key.hex()[:32]  # identifies the key file without revealing it
@@ -95,6 +95,11 @@ class Vault:
     def pseudonym(self, product: str, subject: str) -> str:
         """64 hex digits, always the same for a subject. Without the key file nobody can test ids against it."""
         return self._suite.mac(self._pseudonym_key, f"{product}\0{subject}".encode()).hex()
+
+    def reference(self, tenant: str, product: str, reference: str) -> str:
+        """64 hex digits: a tenant's own id of somebody whose indicators it states. Another tenant may use the same id
+        for somebody else."""
+        return self._suite.mac(self._reference_key, f"{tenant}\0{product}\0{reference}".encode()).hex()
 
     def digest(self, content: bytes) -> str:
         """64 hex digits, keyed so that guessable content, such as an id in a request, cannot be tested against it."""

@@ -25,6 +25,7 @@ class UnloggedDecisionRow(TypedDict):
     policy: str
     created: str
     by: str | None
+    reference: str | None
     salt: bytes | None
 
 
@@ -48,6 +49,7 @@ DECISIONS = sa.Table(
     sa.Column("policy", sa.String(128), nullable=False),
     sa.Column("created", sa.String(32), nullable=False),
     sa.Column("by", sa.String(128)),  # subject of the token that asked
+    sa.Column("reference", sa.String(64)),  # keyed hash of the caller's own id of the applicant, where it stated one
     sa.Column("salt", sa.LargeBinary),  # of the digests in its log entry; null once the subject was erased
     sa.Column("leaf", sa.BigInteger, nullable=False),  # index of its log entry
     info={"row": DecisionRow},
@@ -61,6 +63,13 @@ sa.Index(
     unique=True,
     sqlite_where=DECISIONS.c.idempotency_key.is_not(None),
     postgresql_where=DECISIONS.c.idempotency_key.is_not(None),
+)
+# By which an erasure finds the answers about somebody whose indicators a caller stated.
+sa.Index(
+    "decisions_of_a_reference",
+    DECISIONS.c.reference,
+    sqlite_where=DECISIONS.c.reference.is_not(None),
+    postgresql_where=DECISIONS.c.reference.is_not(None),
 )
 # A tenant's decisions, newest last.
 sa.Index("decisions_of_a_tenant", DECISIONS.c.tenant, DECISIONS.c.id)

@@ -13,6 +13,7 @@ from serving.core.audit.authenticator import open_log_store
 from serving.core.db.schema import ERASURES, INDICATORS, SUBJECT_KEYS
 from serving.core.security.errors import KeyFileError
 from serving.governance.lineage import erasure
+from serving.governance.lineage.deletion import ErasureNotProvenError
 from serving.privacy.subjects.erasure_list import add_to_erasure_list, read_erasure_list
 from serving.privacy.subjects.errors import VaultKeyError
 from serving.privacy.subjects.ingestion import load_contract, load_subjects
@@ -97,7 +98,7 @@ def test_nothing_is_certified_while_a_reader_keeps_the_deleted_key_on_the_disk(s
     reader = sqlite3.connect(settings.paths.store)
     reader.execute("BEGIN")
     reader.execute("SELECT count(*) FROM decisions").fetchone()
-    with pytest.raises(erasure.ErasureNotProvenError, match="erase it again to certify it"):
+    with pytest.raises(ErasureNotProvenError, match="erase it again to certify it"):
         erasure.erase(engine, settings, "credit_limit", "H-1", by="operator")
     assert rows(settings, sa.select(ERASURES)) == []
     files = list(settings.paths.store.parent.glob("store.db*"))
