@@ -242,14 +242,13 @@ def put_subject(
     subject: str,
     values: Mapping[str, Any],
     day: str = "2026-01-01",
+    loaded: str = "2026-01-01T00:00:00.000Z",
 ) -> None:
     """Put indicators into the store, as importing a file does."""
     values_by_group = {
         group: {name: values.get(name) for name in names} for group, names in columns_by_group(table).items()
     }
-    source = indicators_store.IndicatorSource(
-        product_for_table(table.name), "x.csv", "0" * 64, True, "2026-01-01T00:00:00.000Z"
-    )
+    source = indicators_store.IndicatorSource(product_for_table(table.name), "x.csv", "0" * 64, True, loaded)
     with engine.begin() as connection:
         indicators_store.insert(connection, vault_of(settings), [(subject, day, values_by_group)], source)
 
