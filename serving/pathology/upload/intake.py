@@ -322,7 +322,7 @@ def _advance(connection: sa.Connection, slide: Row, sha256: str) -> ProblemError
             "en": f"The same slide was sent before under this accession number: it is slide {same_accession[0]}.",
             "zh": f"同一病理号下已有相同切片：{same_accession[0]}。",
         }
-        columns = {"reasons": [reason], "name": storage.neutral_name(slide["name"])}
+        columns: Row = {"reasons": [reason], "name": storage.neutral_name(slide["name"])}
         slide_store.transition(connection, slide_id, "cancelled", {"same_as": same_accession[0]}, **columns)
         upload_store.forget_names(connection, slide_id)
         return str(same_accession[0])
