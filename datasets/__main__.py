@@ -96,12 +96,13 @@ def slides(
     mpp: Annotated[float, typer.Option(help="Microns per pixel.")] = 0.5,
     seed: Seed = 7,
     out: Path = Path("var/slides_simulated"),
+    planes: Annotated[int, typer.Option(help="Focal planes, 1 um apart, of an OME-TIFF.")] = 1,
 ) -> None:
     """Write slides with known cells as TIFF, and truth.json."""
     from datasets.slides.simulate.writers import write
 
     with _data_errors():
-        truth_path = write(out, slides, columns, rows, seed, mpp, sys.stderr.isatty())
+        truth_path = write(out, slides, columns, rows, seed, mpp, sys.stderr.isatty(), planes)
     typer.echo(f"SIMULATED, the cells are nobody's: {slides} slides, seed {seed}: {truth_path}")
 
 

@@ -290,17 +290,23 @@ def _open_tiff(checked: CheckedSlide, limits: SlideLimits) -> Slide:
 
     image = TiffImage(checked.path, checked.format, limits)
 
-    def read(x: int, y: int, size: Size, level: int) -> Pixels:
+    def read(x: int, y: int, size: Size, level: int, plane: int | None = None) -> Pixels:
         try:
-            return image.read(x, y, size, level)
+            return image.read(x, y, size, level, plane)
         except Exception as error:  # see open_slide
             raise _undecodable_error(checked, error) from error
 
     levels = tuple(Level(*level.size, level.downsample) for level in image.levels)
     metadata = SlideMetadata(
-        checked.format, levels, stated=checked.mpp, scales=checked.scales, icc=image.has_icc_profile
+        checked.format,
+        levels,
+        stated=checked.mpp,
+        scales=checked.scales,
+        icc=image.has_icc_profile,
+        planes=image.planes,
+        plane_spacing=image.plane_spacing,
     )
-    return Slide(metadata, read, image.close, limits)
+    return Slide(metadata, read, image.close, limits, read)
 
 
 def _open_dicom(checked: CheckedSlide, limits: SlideLimits) -> Slide:

@@ -14,14 +14,13 @@ from numpy.typing import NDArray
 
 from datasets.slides.byte_source import CheckedSlide, Size
 from datasets.slides.decoding.dicom_frames import decode_frame
-from datasets.slides.decoding.focus import sharpest_plane
+from datasets.slides.decoding.focus import SharpestPlanes
 from datasets.slides.formats.dicom import tags
 from datasets.slides.formats.dicom.instance import items, name_syntax
 from datasets.slides.formats.dicom.series import read_levels
 from datasets.slides.limits import SlideLimits
 
 CACHE_BYTES = 64 * 2**20  # of decoded frames, or one frame if that is larger
-MAX_SHARPEST = 100_000  # tiles whose sharpest focal plane is remembered
 
 
 class DicomImage:
@@ -36,7 +35,7 @@ class DicomImage:
         paths = items(finest.first.header, tags.OPTICAL_PATH)[finest.path.index :]
         self.has_icc_profile = bool(paths and paths[0].get(tags.ICC_PROFILE))
         self.planes, self.plane_spacing = finest.planes, finest.plane_spacing
-        self._sharpest: dict[tuple[int, int, int], int] = {}  # focal plane of (level, column, row)
+        self._sharpest = SharpestPlanes(self.planes)
         self._cache: OrderedDict[tuple[int, int], NDArray[np.uint8]] = OrderedDict()
         self._cached_bytes = 0
         self._descriptors = {path: os.open(path, os.O_RDONLY | os.O_CLOEXEC) for path in checked.files}
@@ -68,22 +67,14 @@ class DicomImage:
     def _read_tile(self, level: int, column: int, row: int, plane: int | None) -> NDArray[np.uint8] | None:
         """The tile in a focal plane; None: in the one where it is sharpest."""
         image = self.levels[level]
-        if plane is None:
-            plane = self._find_sharpest(level, column, row) if image.planes > 1 else 0
-        frame = image.frame_at(column, row, min(plane, image.planes - 1))
-        return None if frame is None else self._read_frame(level, frame)
 
-    def _find_sharpest(self, level: int, column: int, row: int) -> int:
-        key = level, column, row
-        if key not in self._sharpest:
-            image = self.levels[level]
-            frames = [image.frame_at(column, row, plane) for plane in range(image.planes)]
-            planes = [plane for plane, frame in enumerate(frames) if frame is not None]
-            tiles = [self._read_frame(level, frame) for frame in frames if frame is not None]
-            if len(self._sharpest) >= MAX_SHARPEST:
-                self._sharpest.clear()
-            self._sharpest[key] = planes[sharpest_plane(tiles)] if tiles else 0
-        return self._sharpest[key]
+        def read_plane(plane: int) -> NDArray[np.uint8] | None:
+            frame = image.frame_at(column, row, plane) if plane < image.planes else None
+            return None if frame is None else self._read_frame(level, frame)
+
+        if plane is None:
+            plane = self._sharpest.find((level, column, row), read_plane) if image.planes > 1 else 0
+        return read_plane(min(plane, image.planes - 1))
 
     def _read_frame(self, level: int, frame: int) -> NDArray[np.uint8]:
         key = level, frame

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 from collections import OrderedDict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datasets.slides.byte_source import Size, open_source
+from datasets.slides.decoding.focus import SharpestPlanes
 from datasets.slides.decoding.pixel_types import PixelType
 from datasets.slides.formats import tiff
 from datasets.slides.formats import tiff_directories as tags
@@ -38,13 +40,17 @@ class TiffImage:
         import tifffile
 
         with open_source(path) as source:
-            images = tiff.slide_images(kind, read_directories(source, limits))
+            stack = tiff.focal_stack(kind, read_directories(source, limits))
+        images = stack.planes[0]
         self._file = tifffile.TiffFile(path)
         self._descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
         try:
-            self.levels = [_Level(self._file, image, images[0].size) for image in images]
+            planes = [[_Level(self._file, image, images[0].size) for image in levels] for levels in stack.planes]
+            self.levels, self._levels_by_plane = planes[0], planes
+            self.planes, self.plane_spacing = len(planes), stack.spacing
+            self._sharpest = SharpestPlanes(self.planes)
             self.has_icc_profile = 34675 in self.levels[0].page.tags
-            self._cache: OrderedDict[tuple[int, int, int], NDArray[np.uint8]] = OrderedDict()
+            self._cache: OrderedDict[tuple[int, int, int, int], NDArray[np.uint8]] = OrderedDict()
             self._cached_bytes = 0
             self.pixel_type = pixel_type(images[0])
             if self.pixel_type.bits > 8 or self.pixel_type.alpha:
@@ -57,7 +63,7 @@ class TiffImage:
         self._file.close()
         os.close(self._descriptor)
 
-    def read(self, x: int, y: int, size: Size, level: int) -> NDArray[np.uint8]:
+    def read(self, x: int, y: int, size: Size, level: int, plane: int | None = None) -> NDArray[np.uint8]:
         """As Slide.read; tiles that are not stored, and what lies outside, are white."""
         image = self.levels[level]
         left, top = round(x / image.downsample), round(y / image.downsample)
@@ -66,7 +72,7 @@ class TiffImage:
         tile_width, tile_height = image.tile_size
         for row in range(max(top, 0) // tile_height, -(-max(bottom, 0) // tile_height)):
             for column in range(max(left, 0) // tile_width, -(-max(right, 0) // tile_width)):
-                tile = self._read_tile(level, column, row)
+                tile = self._read_tile(level, column, row, plane)
                 if tile is None:
                     continue
                 tile_left, tile_top = column * tile_width, row * tile_height
@@ -77,12 +83,15 @@ class TiffImage:
                     region[y0 - top : y1 - top, x0 - left : x1 - left] = visible
         return region
 
-    def _read_tile(self, level: int, column: int, row: int) -> NDArray[np.uint8] | None:
-        key = level, column, row
+    def _read_tile(self, level: int, column: int, row: int, plane: int | None) -> NDArray[np.uint8] | None:
+        """The tile in a focal plane; None: in the one where it is sharpest."""
+        if plane is None:
+            plane = self._sharpest.find((level, column, row), partial(self._read_tile, level, column, row))
+        key = plane, level, column, row
         if key in self._cache:
             self._cache.move_to_end(key)
             return self._cache[key]
-        samples = self.levels[level].decode(self._descriptor, column, row)
+        samples = self._levels_by_plane[plane][level].decode(self._descriptor, column, row)
         if samples is None:
             return None
         tile = self.pixel_type.to_rgb(samples)

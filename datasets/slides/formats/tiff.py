@@ -1,23 +1,32 @@
-"""Find the levels of the slide among the images of a TIFF."""
+"""Find the levels of the slide among the images of a TIFF, and the focal planes of a stack."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
+from dataclasses import dataclass
 from xml.etree import ElementTree
 
 import numpy as np
 
+from datasets.slides.byte_source import CheckAbortedError
+from datasets.slides.errors import slide_issue
 from datasets.slides.formats.tiff_directories import (
     BITS,
     DESCRIPTION,
     NDPI,
     NDPI_MAGNIFICATION,
+    PHOTOMETRIC,
+    PLANAR,
+    SAMPLES,
     SOFTWARE,
     STRIP_COUNTS,
     STRIP_OFFSETS,
     SUBFILE_TYPE,
     TILE_COUNTS,
+    TILE_HEIGHT,
     TILE_OFFSETS,
+    TILE_WIDTH,
     X_RESOLUTION,
     XMP,
     TiffDirectory,
@@ -26,6 +35,16 @@ from datasets.slides.formats.tiff_directories import (
 LEICA_NAMESPACE = "http://www.leica-microsystems.com/scn/"
 # What programs call the pictures beside the slide; they are never the slide, whatever their size.
 ASSOCIATED_NAMES = re.compile(r"\b(label|macro|overview|thumbnail|barcode|preview)(_?image)?\b", re.IGNORECASE)
+STACK_FORMATS = ("generic-tiff", "tiff")
+# How programs mark the focal planes of a stack in the descriptions of images, such as "z=-1.5 um".
+PLANE_MARK = re.compile(
+    r"(?<![^\W_])(?:z|focus|(?:focal[ _-]?)?plane|z[ _-]?(?:offset|position|index|plane|level))\s*[=:]\s*"
+    r"([+-]?\d{1,9}(?:[.,]\d{1,9})?)\s*(nm|um|µm|μm|microns?|mm)?(?![^\W_])",
+    re.IGNORECASE,
+)
+MICRONS = {"nm": 1e-3, "um": 1.0, "µm": 1.0, "μm": 1.0, "micron": 1.0, "microns": 1.0, "mm": 1e3, "cm": 1e4}
+MAX_SPACING = 1_000.0  # microns; a glass is 1,000 thick
+SPACING_TOLERANCE = 0.02  # of the distances between planes, which are rounded
 MIN_REDUCTION = 1.1  # of a level against the next finer one
 
 
@@ -76,7 +95,7 @@ def slide_images(kind: str, directories: list[TiffDirectory]) -> list[TiffDirect
     if kind in ("ndpi", "leica", "philips", "ventana", "trestle"):
         tiled_images = [image for image in images if image.is_tiled or kind == "ndpi"] or images
         return sorted(tiled_images, key=lambda image: -image.pixels)
-    return _pyramid(_largest_image(images), images, is_aperio=kind == "aperio")
+    return pyramid(_largest_image(images), images, is_aperio=kind == "aperio")
 
 
 def _picture_name(kind: str, image: TiffDirectory) -> str:
@@ -116,7 +135,7 @@ def _largest_image(images: list[TiffDirectory]) -> TiffDirectory:
     return striped_image if is_copy or striped_image.pixels > 16 * tiled_image.pixels else tiled_image
 
 
-def _pyramid(slide: TiffDirectory, images: list[TiffDirectory], is_aperio: bool) -> list[TiffDirectory]:
+def pyramid(slide: TiffDirectory, images: list[TiffDirectory], is_aperio: bool = False) -> list[TiffDirectory]:
     """The slide and its smaller copies: those in its SubIFDs, those marked as smaller, tiles of an Aperio file, and
     unmarked ones whose size is a whole fraction of the slide's and whose resolution does not contradict it.
     """
@@ -132,6 +151,150 @@ def _pyramid(slide: TiffDirectory, images: list[TiffDirectory], is_aperio: bool)
         if is_marked or (_is_whole_fraction(slide, image) and _resolution_fits(slide, image, reduction)):
             levels.append(image)
     return levels
+
+
+@dataclass(frozen=True, slots=True)
+class FocalStack:
+    """planes: the levels of each focal plane, those nearest to the glass first where the file says so; of a slide that
+    is no stack the levels alone. spacing: microns between planes, or None.
+    """
+
+    planes: tuple[tuple[TiffDirectory, ...], ...]
+    spacing: float | None = None
+
+    @property
+    def images(self) -> list[TiffDirectory]:
+        return [level for levels in self.planes for level in levels]
+
+
+def focal_stack(kind: str, directories: list[TiffDirectory]) -> FocalStack:
+    """The focal planes of a slide: images of one size that OME-XML, ImageJ or a mark in each description makes a stack.
+
+    Levels that only some planes have are left out. Raises CheckAbortedError if the file lacks planes that it declares.
+    """
+    levels = slide_images(kind, directories)
+    if kind not in STACK_FORMATS:
+        return FocalStack((tuple(levels),))
+    first, slide = directories[0], levels[0]
+    planes, spacing = _ome_planes(directories, slide) or _imagej_planes(directories, first) or ([], None)
+    if planes:
+        pyramids = [pyramid(plane, []) for plane in planes]
+    else:
+        marked = _marked_planes(directories, slide)
+        if marked is None:
+            return FocalStack((tuple(levels),))
+        planes, spacing, heights = marked
+        pyramids = [
+            pyramid(plane, [image for image in directories if heights.get(image.offset) == heights[plane.offset]])
+            for plane in planes
+        ]
+    if any(_layout(plane) != _layout(slide) for plane in planes):
+        raise _incomplete_stack("images of several sizes or kinds", len(planes))
+    shared = set.intersection(*({level.size for level in levels} for levels in pyramids))
+    return FocalStack(tuple(tuple(level for level in levels if level.size in shared) for levels in pyramids), spacing)
+
+
+def _layout(image: TiffDirectory) -> tuple[object, ...]:
+    tags = (TILE_WIDTH, TILE_HEIGHT, SAMPLES, PLANAR, PHOTOMETRIC, BITS)
+    return (image.size, *(image.get_int(tag, 0) for tag in tags))
+
+
+def _incomplete_stack(actual: str, planes: int) -> CheckAbortedError:
+    expected = f"{planes} images of one size in this file"
+    return CheckAbortedError(
+        slide_issue("malformed", what="the stack of focal planes", actual=actual, expected=expected)
+    )
+
+
+def _ome_planes(
+    directories: list[TiffDirectory], slide: TiffDirectory
+) -> tuple[list[TiffDirectory], float | None] | None:
+    """The images of a stack in the order of Z, and microns between them. Channels and times in images of their own make
+    no stack.
+    """
+    text = directories[0].get_bytes(DESCRIPTION)
+    root = parse_xml(text) if b"SizeZ" in text else None
+    for pixels in root.iterfind(".//{*}Pixels") if root is not None else ():
+        size = pixels.get("SizeX"), pixels.get("SizeY")
+        count = int(pixels.get("SizeZ", "")) if pixels.get("SizeZ", "").isdecimal() else 1
+        channels = pixels.findall("{*}Channel")
+        if count < 2 or len(channels) > 1 or pixels.get("SizeT", "1") != "1" or size != tuple(map(str, slide.size)):
+            continue
+        numbers = _ome_image_numbers(pixels, count)
+        if len(numbers) < count or max(numbers.values()) >= len(directories):
+            raise _incomplete_stack(f"{len(numbers):,} of {count:,} planes in {len(directories):,} images", count)
+        return [directories[numbers[z]] for z in range(count)], _ome_spacing(pixels)
+    return None
+
+
+def _ome_image_numbers(pixels: ElementTree.Element, count: int) -> dict[int, int]:
+    """Number of the image of each Z, as far as it is in this file."""
+    numbers: dict[int, int] = {}
+    next_number = 0
+    for item in pixels.iterfind("{*}TiffData"):
+        values = {name: item.get(name, "") for name in ("IFD", "FirstZ", "PlaneCount")}
+        if any(value and not value.isdecimal() for value in values.values()):
+            return {}
+        number = int(values["IFD"] or next_number)
+        span = int(values["PlaneCount"] or (1 if values["IFD"] else count))
+        for index in range(min(span, count)):
+            numbers.setdefault(int(values["FirstZ"] or 0) + index, number + index)
+        next_number = number + span
+    return {z: number for z, number in numbers.items() if z < count}
+
+
+def _ome_spacing(pixels: ElementTree.Element) -> float | None:
+    try:
+        value = float(pixels.get("PhysicalSizeZ", "")) * MICRONS[pixels.get("PhysicalSizeZUnit", "µm").strip().lower()]
+    except (ValueError, KeyError):
+        return None
+    return value if 0 < value < MAX_SPACING else None
+
+
+def _imagej_planes(
+    directories: list[TiffDirectory], first: TiffDirectory
+) -> tuple[list[TiffDirectory], float | None] | None:
+    """The slices of an ImageJ stack with one channel and one time."""
+    text = first.get_text(DESCRIPTION)
+    if not text.startswith("ImageJ="):
+        return None
+    fields = {key.strip(): value.strip() for key, _, value in (line.partition("=") for line in text.splitlines())}
+    slices = int(fields["slices"]) if fields.get("slices", "").isdecimal() else 1
+    if slices < 2 or fields.get("channels", "1") != "1" or fields.get("frames", "1") != "1":
+        return None
+    if slices > len(directories):
+        raise _incomplete_stack(f"{len(directories):,} images", slices)
+    try:
+        spacing = float(fields.get("spacing", "")) * MICRONS[fields.get("unit", "").replace("\\u00B5", "µ").lower()]
+    except (ValueError, KeyError):
+        spacing = 0.0
+    return directories[:slices], spacing if 0 < spacing < MAX_SPACING else None
+
+
+def _marked_planes(
+    directories: list[TiffDirectory], slide: TiffDirectory
+) -> tuple[list[TiffDirectory], float | None, dict[int, float]] | None:
+    """The images of the slide's kind in the order of their marks, and the mark of each image by its offset."""
+    marks: dict[int, tuple[float, str]] = {}
+    for image in directories:
+        text = image.get_text(DESCRIPTION)[:4_096]
+        match = None if text.lstrip().startswith("<") else PLANE_MARK.search(text)
+        if match is not None:
+            marks[image.offset] = float(match[1].replace(",", ".")), (match[2] or "").lower()
+    planes = [image for image in directories if image.offset in marks and _layout(image) == _layout(slide)]
+    heights = {offset: value * MICRONS.get(unit, 1.0) for offset, (value, unit) in marks.items()}
+    if len(planes) < 2 or len({heights[image.offset] for image in planes}) < len(planes):
+        return None
+    planes.sort(key=lambda image: heights[image.offset])
+    has_unit = all(marks[image.offset][1] for image in planes)
+    spacing = _uniform_spacing([heights[image.offset] for image in planes]) if has_unit else None
+    return planes, spacing, heights
+
+
+def _uniform_spacing(heights: Sequence[float]) -> float | None:
+    steps = np.diff(heights)
+    mean = float(steps.mean())
+    return round(mean, 6) if np.abs(steps - mean).max() <= SPACING_TOLERANCE * mean and mean < MAX_SPACING else None
 
 
 def _reduction(slide: TiffDirectory, image: TiffDirectory) -> float | None:

@@ -55,10 +55,11 @@ def check_tiff(source: ByteSource, limits: SlideLimits) -> CheckedSlide | None:
     if not directories:
         return None
     kind = tiff.detect_vendor(directories)
-    levels = tiff.slide_images(kind, directories)
-    for directory in dict.fromkeys((*directories, *levels)):
+    stack = tiff.focal_stack(kind, directories)
+    levels = stack.planes[0]
+    for directory in dict.fromkeys((*directories, *stack.images)):
         check_image(directory, source, limits)
-        if directory in levels:
+        if directory in stack.images:
             check_compression(directory, source)
     if source.path.suffix.lower() == VSI_SUFFIX:
         source.issues[:] = [unread_issue(VSI)]
@@ -70,7 +71,7 @@ def check_tiff(source: ByteSource, limits: SlideLimits) -> CheckedSlide | None:
         check_pixel_type(slide, source)
     sizes = tuple(dict.fromkeys(level.size for level in levels))
     scales = tiff_scale.scale_statements(kind, directories, slide, limits)
-    notes = ("other_pages",) if is_flat and len(directories) > 1 else ()
+    notes = ("other_pages",) if is_flat and len(directories) > len(stack.planes) else ()
     return CheckedSlide(source.path, kind, sizes, resolve_scale(scales), (source.path,), is_flat, notes, scales)
 
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -27,6 +27,7 @@ from datasets.slides.simulate.pyramid import SIMULATED, Pyramid, tile_count, wri
 from datasets.slides.simulate.slides import TILE, SimulatedSlide, simulate_slide
 
 MAGNIFICATION = 20  # as a KFB states it
+MAX_PLANES = 100
 DEFOCUSED_QUALITY = 85  # of the JPEG of tiles that are out of focus
 
 
@@ -119,11 +120,7 @@ def write_dicom(folder: str | Path, slide: SimulatedSlide, planes: int = 1, plan
 
     for level, ((width, height), sharp_jpegs) in enumerate(zip(sizes, tiles, strict=True)):
         columns = tile_count(width)
-        jpegs = [
-            _defocus(jpeg, abs(plane - (index % columns) * planes // columns) / 2**level)
-            for plane in range(planes)
-            for index, jpeg in enumerate(sharp_jpegs)
-        ]
+        jpegs = [jpeg for plane in range(planes) for jpeg in _plane_tiles(sharp_jpegs, columns, level, plane, planes)]
         meta = FileMetaDataset()
         meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID = UID(WSI_SOP_CLASS), uid("instance", level)
         meta.TransferSyntaxUID = JPEGBaseline8Bit
@@ -168,6 +165,36 @@ def write_dicom(folder: str | Path, slide: SimulatedSlide, planes: int = 1, plan
     return folder / "level_0.dcm"
 
 
+def write_tiff_stack(path: str | Path, slide: SimulatedSlide, planes: int, plane_spacing: float = 1.0) -> Path:
+    """Write an OME-TIFF of several focal planes, `plane_spacing` microns apart, each with its levels in SubIFDs; the
+    sharp plane rises as in `write_dicom`.
+    """
+    import tifffile
+
+    path, sizes, tiles = Path(path), Pyramid(slide).sizes, encode_levels(slide)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    scale = {} if slide.defect == "no_scale" else {f"PhysicalSize{axis}": slide.mpp for axis in "XY"}
+    metadata = {"axes": "ZYXS", "Name": SIMULATED, "PhysicalSizeZ": plane_spacing, **scale}
+    layout = {"dtype": np.uint8, "photometric": "ycbcr", "subsampling": (1, 1), "compression": "jpeg"}
+    with tifffile.TiffWriter(path, bigtiff=True, ome=True) as file:
+        for level, ((width, height), sharp_jpegs) in enumerate(zip(sizes, tiles, strict=True)):
+            columns = tile_count(width)
+            encoded = (
+                jpeg for plane in range(planes) for jpeg in _plane_tiles(sharp_jpegs, columns, level, plane, planes)
+            )
+            options = (
+                {"metadata": None, "subfiletype": 1} if level else {"metadata": metadata, "subifds": len(sizes) - 1}
+            )
+            file.write(encoded, shape=(planes, height, width, 3), tile=(TILE, TILE), **layout, **options)
+    return path
+
+
+def _plane_tiles(sharp_jpegs: list[bytes], columns: int, level: int, plane: int, planes: int) -> Iterator[bytes]:
+    """The tiles of a level in a focal plane."""
+    for index, jpeg in enumerate(sharp_jpegs):
+        yield _defocus(jpeg, abs(plane - (index % columns) * planes // columns) / 2**level)
+
+
 def _defocus(jpeg: bytes, planes: float) -> bytes:
     """The tile as it looks some focal planes away from the sharp one; SIMULATED as a Gaussian blur."""
     import io
@@ -181,17 +208,26 @@ def _defocus(jpeg: bytes, planes: float) -> bytes:
 
 
 def write(
-    folder: str | Path, slides: int, columns: int, rows: int, seed: int, mpp: float = 0.5, progress: bool = False
+    folder: str | Path,
+    slides: int,
+    columns: int,
+    rows: int,
+    seed: int,
+    mpp: float = 0.5,
+    progress: bool = False,
+    planes: int = 1,
 ) -> Path:
     """Write slides of each class in turn as TIFF, and truth.json, whose path is returned.
 
-    columns, rows: tiles of 256 px. Raises DataError for arguments out of range.
+    columns, rows: tiles of 256 px. planes: focal planes of each slide. Raises DataError for arguments out of range.
     """
     from rich.console import Console
     from rich.progress import Progress
 
     if slides < 1:
         raise DataError(f"slides is {slides}; it must be 1 or more.")
+    if not 1 <= planes <= MAX_PLANES:
+        raise DataError(f"planes is {planes}; it must be from 1 to {MAX_PLANES}.")
     folder = Path(folder)
     simulated_slides = [
         simulate_slide(seed + index, index % len(CLASSES), columns, rows, mpp) for index in range(slides)
@@ -201,8 +237,12 @@ def write(
     with Progress(console=Console(stderr=True), disable=not progress, transient=True) as progress_bar:
         task = progress_bar.add_task("simulated slides", total=slides * columns * rows)
         for slide in simulated_slides:
-            path = folder / f"simulated_{slide.seed}_{CLASSES[slide.label]}.tiff"
-            write_tiff(path, slide, lambda: progress_bar.advance(task))
+            path = folder / f"simulated_{slide.seed}_{CLASSES[slide.label]}.{'ome.tiff' if planes > 1 else 'tiff'}"
+            if planes > 1:
+                write_tiff_stack(path, slide, planes)
+                progress_bar.advance(task, columns * rows)
+            else:
+                write_tiff(path, slide, lambda: progress_bar.advance(task))
             truth[path.name] = describe(slide)
     document = {"simulated": True, "classes": CLASSES, "seed": seed, "slides": truth}
     (folder / "truth.json").write_text(json.dumps(document, ensure_ascii=False), encoding="utf-8")

@@ -238,11 +238,14 @@ def _compare_pixels(original: CheckedSlide, copy: CheckedSlide, limits: SlideLim
                 return 0, [("the levels differ", "层级不同")]
             if first.metadata.mpp != second.metadata.mpp:
                 return 0, [("the scale differs", "比例尺不同")]
-            places = list(_sample_places(first))
+            planes = first.metadata.planes
+            if planes != second.metadata.planes:
+                return 0, [("the focal planes differ", "焦平面不同")]
+            places = [(place, plane) for place in _sample_places(first) for plane in range(planes)]
             differing = [
                 (f"the pixels at ({x:,}, {y:,}) of level {level} differ", f"第 {level} 层 ({x:,}, {y:,}) 处像素不同")
-                for level, x, y, size in places
-                if not np.array_equal(first.read(x, y, size, level), second.read(x, y, size, level))
+                for (level, x, y, size), plane in places
+                if not np.array_equal(first.read(x, y, size, level, plane), second.read(x, y, size, level, plane))
             ]
             return len(places), differing
 

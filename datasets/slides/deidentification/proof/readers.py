@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from datasets.slides.byte_source import CheckedSlide
 from datasets.slides.deidentification.proof.identifiers import decode_text
+from datasets.slides.formats.tiff import PLANE_MARK
 from datasets.slides.sandbox import call_in_sandbox
 
 if TYPE_CHECKING:
@@ -183,8 +184,12 @@ def read_pillow(path: Path, files: list[Path]) -> Inspection:
         if image.format != "TIFF":  # whose tags are its EXIF
             for code, value in image.getexif().items():
                 inspection.add(f"EXIF {code}", value)
-        if (frames := getattr(image, "n_frames", 1)) > 1:
-            inspection.pictures.append(f"{frames - 1} more pictures")
+        size = image.size
+        for frame in range(1, getattr(image, "n_frames", 1)):
+            image.seek(frame)
+            description = str(getattr(image, "tag_v2", {}).get(270, ""))
+            if image.size != size or not PLANE_MARK.search(description):
+                inspection.pictures.append(f"picture {frame}")
     return inspection
 
 

@@ -53,7 +53,9 @@ def clean_tiff(checked: CheckedSlide, folder: Path, limits: SlideLimits, key: by
         with open_original(checked, limits) as original, path.open("xb", BUFFER_BYTES) as file:
             images = PLANS[checked.format](original)
             if checked.format in PLAIN_FORMATS:
-                images[0] = replace(images[0], tags=state_scale(images[0].tags, checked))
+                sizes = [image.directory.size if image.directory else None for image in images]
+                for index in [index for index, size in enumerate(sizes) if size == sizes[0]]:  # of each focal plane
+                    images[index] = replace(images[index], tags=state_scale(images[index].tags, checked))
             _write_copy(original, images, file)
     except SlideError:
         path.unlink(missing_ok=True)

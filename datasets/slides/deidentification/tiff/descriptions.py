@@ -25,13 +25,30 @@ BACKGROUND = re.compile(r"Background Color=([0-9A-Fa-f]{6})")
 
 def plan_pyramid(original: Original) -> list[PlannedImage]:
     """Generic tiled and flat TIFF, whose description no reader needs, and OME-TIFF."""
-    images = tiff.slide_images("generic-tiff", list(original.directories))
+    stack = tiff.focal_stack("generic-tiff", list(original.directories))
+    if len(stack.planes) > 1:
+        return _plan_stack(original, stack)
+    images = stack.planes[0]
     description = ome_description(original, images[0]) or (SIMULATED if original.is_simulated() else "")
     words: Tags = {DESCRIPTION: text_value(description)} if description else {}
     return [
         PlannedImage(image, original.image_tags(image, is_reduced=index > 0) | (words if not index else {}))
         for index, image in enumerate(images)
     ]
+
+
+def _plan_stack(original: Original, stack: tiff.FocalStack) -> list[PlannedImage]:
+    """The levels of each plane after one another, each marked with its height, or with its number where it has none."""
+    simulated = f"{SIMULATED}|" if original.is_simulated() else ""
+    planned = []
+    for plane, levels in enumerate(stack.planes):
+        height = f"{plane}" if stack.spacing is None else f"{plane * stack.spacing:.6g} um"
+        words: Tags = {DESCRIPTION: text_value(f"{simulated}z={height}")}
+        planned += [
+            PlannedImage(level, original.image_tags(level, is_reduced=index > 0) | words)
+            for index, level in enumerate(levels)
+        ]
+    return planned
 
 
 def plan_aperio(original: Original) -> list[PlannedImage]:

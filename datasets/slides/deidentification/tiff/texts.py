@@ -87,7 +87,7 @@ NAMES = (
     ),
     *("iScan", "Mode", "level", "mag", "quality", "DataObject", "ObjectType", "Attribute", "Group", "Element", "PMSVR"),
     *("Array", "OME", "ID", "DimensionOrder", "Type", "Channel", "TiffData", "Leica SCN400 F", "Philips DP v"),
-    *("Aperio Image Library", "Leica Biosystems GT450 DX", "uint", *SCANNERS),
+    *("Aperio Image Library", "Leica Biosystems GT450 DX", "uint", "um", *SCANNERS),
 )
 # of a Leica slide, in nanometres; a colour of a Trestle slide
 MEASURES = re.compile(r'(?<= )(?:size|offset)[XY]="\d{1,9}"|(?<=Background Color=)[0-9A-Fa-f]{6}\b')
