@@ -1,10 +1,12 @@
-// Upload of a slide: file selection, request form, SHA-256 and progress.
+// Upload of a slide: its file, files or folder, request form, SHA-256 and progress of each file.
 
-import { useRef, useState } from "preact/hooks";
+import { useEffect, useRef, useState } from "preact/hooks";
 import type { ComponentChildren } from "preact";
 import type { Upload } from "tus-js-client";
 import { ErrorMessage } from "../../ui/feedback";
 import { translate, Text, type Labels } from "../../ui/i18n";
+import { formatNumber } from "../../ui/format";
+import { fromDrop, fromInput, groupName, manifestSha256, type SlideFile } from "./slide-files";
 import { hashFile, uploadSlide } from "./upload";
 import { SPECIMENS, TBS } from "./labels";
 
@@ -31,7 +33,9 @@ interface UploadStatus {
 export function UploadForm({ onSent }: { onSent: () => void }) {
   const form = useRef<HTMLFormElement>(null);
   const input = useRef<HTMLInputElement>(null);
-  const [file, setFile] = useState<File | null>(null);
+  const folder = useRef<HTMLInputElement>(null);
+  const [files, setFiles] = useState<SlideFile[]>([]);
+  const [shares, setShares] = useState<number[]>([]); // of each file: up to .5 its SHA-256, then its upload
   const [dragOver, setDragOver] = useState(false);
   const [upload, setUpload] = useState<Upload | null>(null);
   const [paused, setPaused] = useState(false);
@@ -39,25 +43,49 @@ export function UploadForm({ onSent }: { onSent: () => void }) {
   const [status, setStatus] = useState<UploadStatus | null>(null);
   const [failure, setFailure] = useState<unknown>(null);
 
+  useEffect(() => folder.current?.setAttribute("webkitdirectory", ""), []);
+
+  const choose = (chosen: SlideFile[]) => {
+    setFiles(chosen);
+    setShares([]);
+    setStatus(null);
+    setFailure(null);
+  };
   const drop = (event: DragEvent) => {
     event.preventDefault();
     setDragOver(false);
-    const files = event.dataTransfer?.files;
-    if (files?.length && input.current) {
-      input.current.files = files;
-      setFile(files[0]!);
-    }
+    if (event.dataTransfer && !busy) fromDrop(event.dataTransfer).then(choose, setFailure);
   };
   const send = async (event: Event) => {
     event.preventDefault();
-    const selectedFile = input.current?.files?.[0];
-    if (!selectedFile || !form.current) return;
+    if (!files.length || !form.current) return;
     setBusy(true);
     setFailure(null);
     try {
-      const formData = new FormData(form.current);
-      const sha256 = await hashFile(selectedFile, (share) => setStatus({ en: "Computing the SHA-256 …", zh: "正在计算 SHA-256……", share }));
-      const slide = await uploadSlide(selectedFile, metadata(selectedFile, formData, sha256), (share) => setStatus({ en: "Uploading …", zh: "上传中……", share }), setUpload);
+      const fields = formFields(new FormData(form.current));
+      const bytes = files.reduce((sum, { file }) => sum + file.size, 0) || 1;
+      const fileShares = files.map(() => 0);
+      const showShare = (index: number, share: number, en: string, zh: string) => {
+        fileShares[index] = share;
+        setShares([...fileShares]);
+        const sent = files.reduce((sum, { file }, each) => sum + file.size * fileShares[each]!, 0);
+        setStatus({ en, zh, share: sent / bytes });
+      };
+      const digests = [];
+      for (const [index, { file, path }] of files.entries()) {
+        const digest = await hashFile(file, (share) => showShare(index, share / 2, "Computing the SHA-256 …", "正在计算 SHA-256……"));
+        digests.push({ path, digest });
+      }
+      const isGroup = files.length > 1;
+      const sha256 = isGroup ? manifestSha256(digests) : digests[0]!.digest;
+      const group = isGroup ? { group: groupName(sha256, fields), files: String(files.length) } : {};
+      let slide = "";
+      for (const [index, { file, path }] of files.entries()) {
+        const place = isGroup ? { ...group, relativePath: path } : {};
+        const metadata = { filename: file.name, sha256: digests[index]!.digest, ...fields, ...place };
+        slide = await uploadSlide(file, metadata, (share) => showShare(index, 0.5 + share / 2, "Uploading …", "上传中……"), setUpload);
+        showShare(index, 1, "Uploading …", "上传中……");
+      }
       setStatus({ en: "Received; verification in progress.", zh: "已接收，正在校验。", share: 1, sha256, slide });
       onSent();
     } catch (error) {
@@ -81,10 +109,16 @@ export function UploadForm({ onSent }: { onSent: () => void }) {
       <form id="form" ref={form} onSubmit={send}>
         <label class={dragOver ? "drop dragging" : "drop"} id="drop-zone" onDragEnter={(event) => { event.preventDefault(); setDragOver(true); }}
           onDragOver={(event) => { event.preventDefault(); setDragOver(true); }} onDragLeave={() => setDragOver(false)} onDrop={drop}>
-          <input type="file" id="file" required ref={input} onChange={() => setFile(input.current?.files?.[0] ?? null)} />
-          <b id="selected-file">{file ? `${file.name} · ${(file.size / 1e6).toFixed(1)} MB` : <Text en="Drop a slide here, or choose one" zh="将切片拖到此处，或点击选择" />}</b>
-          <span class="quiet">SVS, TIFF, DICOM, KFB, PNG, JPEG</span>
+          <input type="file" id="file" multiple required={!files.length} disabled={busy} ref={input} onChange={() => choose(fromInput(input.current?.files ?? null))} />
+          <b id="selected-file">{files.length ? <Selection files={files} /> : <Text en="Drop a slide here, or choose its file or files" zh="将切片拖到此处，或点击选择其文件（可多选）" />}</b>
+          <span class="quiet">SVS, TIFF, NDPI, MRXS, SCN, BIF, DICOM, KFB, PNG, JPEG, ZIP</span>
         </label>
+        <p class="folder">
+          <button type="button" disabled={busy} onClick={() => folder.current?.click()}><Text en="Choose a folder" zh="选择文件夹" /></button>
+          <input type="file" id="folder" class="hidden" tabindex={-1} aria-label={translate("Folder of a slide", "切片文件夹")} disabled={busy} ref={folder} onChange={() => choose(fromInput(folder.current?.files ?? null))} />
+          <span class="quiet"><Text en="All files make one slide." zh="所选全部文件组成一张切片。" /></span>
+        </p>
+        {files.length > 1 ? <FileList files={files} shares={shares} /> : null}
         <FormField id="accession" en="Accession number *" zh="病理号 *"><input id="accession" name="accession" required maxLength={64} autocomplete="off" /></FormField>
         <SelectField id="specimen" en="Specimen *" zh="标本 *" />
         <div class="pair">
@@ -117,6 +151,27 @@ export function UploadForm({ onSent }: { onSent: () => void }) {
   );
 }
 
+function Selection({ files }: { files: SlideFile[] }) {
+  const megabytes = (files.reduce((sum, { file }) => sum + file.size, 0) / 1e6).toFixed(1);
+  if (files.length === 1) return <>{`${files[0]!.path} · ${megabytes} MB`}</>;
+  return <Text en={`${formatNumber(files.length)} files · ${megabytes} MB`} zh={`${formatNumber(files.length)} 个文件 · ${megabytes} MB`} />;
+}
+
+function FileList({ files, shares }: { files: SlideFile[]; shares: number[] }) {
+  return (
+    <ol id="files" class="files" tabindex={0} aria-label={translate("Files of the slide", "切片的文件")}>
+      {files.map(({ file, path }, index) => (
+        <li key={path}>
+          <span class="path">{path}</span>
+          <span class="quiet">{(file.size / 1e6).toFixed(1)} MB</span>
+          <progress max={1} value={shares[index] ?? 0} aria-label={`${translate("Progress", "进度")} ${path}`} />
+          <span>{Math.round(100 * (shares[index] ?? 0))} %</span>
+        </li>
+      ))}
+    </ol>
+  );
+}
+
 function FormField({ id, en, zh, children }: { id: string; en: string; zh: string; children: ComponentChildren }) {
   return <div class="field"><label for={id}><Text en={en} zh={zh} /></label>{children}</div>;
 }
@@ -133,10 +188,10 @@ function SelectField({ id, en, zh }: { id: string; en: string; zh: string }) {
   );
 }
 
-// The form's values that are sent with the file; an empty field is omitted, never 0.
-function metadata(file: File, form: FormData, sha256: string): Record<string, string> {
+// The form's values that are sent with each file; an empty field is omitted, never 0.
+function formFields(form: FormData): Record<string, string> {
   const text = (name: string) => String(form.get(name) ?? "").trim();
-  const fields: Record<string, string> = { filename: file.name, sha256 };
+  const fields: Record<string, string> = {};
   for (const name of ["accession", "specimen", "stain", "preparation", "mpp"]) if (text(name)) fields[name] = text(name);
   const request: Record<string, unknown> = {};
   for (const name of ["menopause", "hpv_result", "previous_result"]) if (text(name)) request[name] = text(name);

@@ -11,7 +11,7 @@ export function hashFile(file: File, onProgress: (share: number) => void): Promi
     const worker = new Worker(new URL("./hash-worker.ts", import.meta.url), { type: "module" });
     worker.onmessage = ({ data }: MessageEvent<HashMessage>) => {
       if ("done" in data) {
-        onProgress(data.done / file.size);
+        onProgress(file.size ? data.done / file.size : 1);
         return;
       }
       worker.terminate();
@@ -33,7 +33,7 @@ export function uploadSlide(file: File, metadata: Record<string, string>, onProg
     const upload = new Upload(file, {
       endpoint: "/v1/uploads", headers: actingAsHeader(), chunkSize: CHUNK_BYTES, metadata, retryDelays: [0, 1000, 3000, 10000, 30000],
       removeFingerprintOnSuccess: true,
-      fingerprint: async () => `yuheng-${metadata.sha256}-${metadata.accession}`,
+      fingerprint: async () => ["yuheng", metadata.sha256, metadata.accession, metadata.group, metadata.relativePath].filter(Boolean).join("-"),
       onAfterResponse: (_, response) => { slide = response.getHeader("Slide-Id") || slide; },
       onProgress: (sent, total) => onProgress(total ? sent / total : 0),
       onSuccess: () => resolve(slide),
