@@ -18,18 +18,18 @@ class SharpestPlanes:
 
     def __init__(self, planes: int):
         self.planes = planes
-        self._chosen: dict[TileKey, int] = {}
+        self._selected: dict[TileKey, int] = {}
 
     def find(self, key: TileKey, read_tile: Callable[[int], Tile | None]) -> int:
         """read_tile: the tile in a plane, or None if it is not stored there."""
         if self.planes == 1:
             return 0
-        if key not in self._chosen:
+        if key not in self._selected:
             tiles = {plane: tile for plane in range(self.planes) if (tile := read_tile(plane)) is not None}
-            if len(self._chosen) >= MAX_TILES:
-                self._chosen.clear()
-            self._chosen[key] = list(tiles)[sharpest_plane(list(tiles.values()))] if tiles else 0
-        return self._chosen[key]
+            if len(self._selected) >= MAX_TILES:
+                self._selected.clear()
+            self._selected[key] = list(tiles)[sharpest_plane(list(tiles.values()))] if tiles else 0
+        return self._selected[key]
 
 
 def sharpest_plane(tiles: Sequence[Tile]) -> int:

@@ -241,7 +241,7 @@ def _compare_pixels(original: CheckedSlide, copy: CheckedSlide, limits: SlideLim
             planes = first.metadata.planes
             if planes != second.metadata.planes:
                 return 0, [("the focal planes differ", "焦平面不同")]
-            places = [(place, plane) for place in _sample_places(first) for plane in range(planes)]
+            places = [(location, plane) for location in _sample_places(first) for plane in range(planes)]
             differing = [
                 (f"the pixels at ({x:,}, {y:,}) of level {level} differ", f"第 {level} 层 ({x:,}, {y:,}) 处像素不同")
                 for (level, x, y, size), plane in places

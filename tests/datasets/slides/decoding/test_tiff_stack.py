@@ -92,8 +92,8 @@ def test_a_stack_is_read_alike_in_tiff_and_dicom(tmp_path):
         assert first.metadata.levels == second.metadata.levels
         assert (second.metadata.planes, second.metadata.plane_spacing) == (3, pytest.approx(0.8))
         for level, plane in itertools.product(range(len(first.metadata.levels)), (None, 0, 1, 2)):
-            place = (128, 64, (640, 320), level, plane)
-            assert np.array_equal(first.read(*place), second.read(*place)), (level, plane)
+            region = (128, 64, (640, 320), level, plane)
+            assert np.array_equal(first.read(*region), second.read(*region)), (level, plane)
 
 
 def test_marks_without_a_unit_are_an_order_and_levels_belong_to_their_plane(tmp_path):
