@@ -32,6 +32,7 @@ class ColumnSchema(BaseModel):
     group: the indicator group in which an authorisation grants the column.
     missing_codes: numbers that mean "not known" in the source. recode: numbers that stand for another value.
     derived: how the column is computed from columns before it; such a column is never read from a file.
+    other_level: the level of every text that is none of the others, where rare ones are joined.
     ordered: whether the order of the levels has a meaning; otherwise training orders them by default rate.
     codes: of a text that lists codes with ';' between; a word for "none" says that there are none, no text nothing.
     number_format: how its numbers are written where they are text, in JSON too; None: as machines write them.
@@ -49,6 +50,7 @@ class ColumnSchema(BaseModel):
     high: float | None = None
     integer: bool = False
     levels: tuple[str, ...] = ()
+    other_level: str = ""
     ordered: bool = False
     direction: Literal[-1, 0, 1] = 0
     group: str = ""
@@ -72,6 +74,8 @@ class ColumnSchema(BaseModel):
             raise ValueError(f"{self.name}: kind is {self.kind}, but only a category has levels")
         if len(set(self.levels)) != len(self.levels):
             raise ValueError(f"{self.name}: a level occurs twice")
+        if self.other_level and self.other_level not in self.levels:
+            raise ValueError(f"{self.name}: other_level is {self.other_level!r}, which is not among the levels")
         if self.low is not None and self.high is not None and self.low > self.high:
             raise ValueError(f"{self.name}: low {self.low:g} is above high {self.high:g}")
         overlapping_codes = sorted({float(code) for code in self.recode} & set(self.missing_codes))
@@ -102,6 +106,8 @@ class ColumnSchema(BaseModel):
                 f"文本：none（无），或以下代码（以 ; 分隔）：{names}",
             )
         if self.kind == "text":
+            return "text", "文本"
+        if self.kind == "category" and self.other_level:
             return "text", "文本"
         if self.kind == "category":
             return f"one of {', '.join(self.levels)}", f"以下之一：{'、'.join(self.levels)}"

@@ -199,7 +199,7 @@ def _to_levels(text: pl.Series, column: ColumnSchema) -> pl.Series:
     for odd in text.filter(is_odd).unique():
         canonical = canonical_level(odd)
         same_truth = {"true": "1", "1": "true", "false": "0", "0": "false"}.get(canonical, canonical)
-        if (level := levels.get(canonical, levels.get(same_truth))) is not None:
+        if (level := levels.get(canonical, levels.get(same_truth, column.other_level))) is not None and level:
             matches[odd] = level
     return text.replace(matches) if matches else text
 

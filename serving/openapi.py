@@ -314,11 +314,11 @@ def _column_schema(column: ColumnSchema, max_text_chars: int) -> Schema:
     if column.unit:
         base_schema["x-unit"] = column.unit
     nullable = [] if column.required else [{"type": "null"}]
+    if column.kind == "text" or column.other_level:
+        return base_schema | {"anyOf": [{"type": "string", "maxLength": max_text_chars}, *nullable]}
     if column.kind == "category":
         codes_as_numbers = [int(level) for level in column.levels if re.fullmatch("0|-?[1-9][0-9]*", level)]
         return base_schema | {"enum": [*column.levels, *codes_as_numbers, *([] if column.required else [None])]}
-    if column.kind == "text":
-        return base_schema | {"anyOf": [{"type": "string", "maxLength": max_text_chars}, *nullable]}
     low, high = column.bounds
     number = {"type": "integer" if column.integer else "number", "minimum": low, "maximum": high}
     codes = [*column.missing_codes, *(float(code) for code in column.recode)]

@@ -120,3 +120,13 @@ def test_missing_is_not_zero():
 
 def test_no_columns_give_rows_without_columns():
     assert encode(pl.DataFrame({"a": [1, 2]}), []).shape == (2, 0)
+
+
+@pytest.mark.parametrize("value", ["wheat", "7", 7, "other crops", " rice ", "rice"])
+def test_a_text_that_is_no_level_is_the_other_level_where_there_is_one(value):
+    column = ColumnSchema(name="crop", kind="category", levels=("rice", "tea", "(other)"), other_level="(other)")
+    row, faults = FeatureEncoder([column]).encode_row({"crop": value})
+    frame, errors, _ = validate(pl.DataFrame({"crop": [str(value)]}), TableSchema(name="t", columns=(column,)))
+    assert not faults
+    assert not errors
+    assert row[0] == encode(frame, [column])[0, 0] == (0.0 if "rice" in str(value) else 2.0)

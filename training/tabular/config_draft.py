@@ -81,6 +81,8 @@ def _column_table(column: ColumnSchema) -> str:
         fields = {"role": f'"{column.role}"'} | fields
     if column.kind == "category":
         fields["levels"] = _toml_array(column.levels)
+    if column.other_level:
+        fields["other_level"] = _toml_string(column.other_level)
     if column.kind == "number" and column.low is not None:
         fields["low"] = number_as_text(column.low)
     if column.kind == "number" and column.role == "indicator":

@@ -47,12 +47,16 @@ class TabularModel:
         column_index = {column.name: index for index, column in enumerate(columns)}
         self.inputs = [column_index[column.name] for column in self.card.inputs]
         self._text_columns = [column for column in also if column.kind == "text" and column not in dates]
+        self._open_categories = [column for column in self.fields if column.other_level]
         self._field_names = frozenset(column.name for column in self.fields)
 
     def validate(self, values: Mapping[str, Any]) -> tuple[list[float], list[FieldError]]:
         """(the numbers that model and policy read, every fault of the values)."""
         row, faults = self._encoder.encode_row(values)
         faults += _validate_texts(self._text_columns, values)
+        for column in self._open_categories:
+            if len(str(values.get(column.name, ""))) > MAX_TEXT_CHARS:
+                faults.append(_long_text_fault(column, len(str(values[column.name]))))
         if not values.keys() <= self._field_names:
             faults += self._encoder.unknown_fields(values, [column.name for column in self.fields])
         return row, faults
@@ -79,12 +83,12 @@ def _validate_texts(columns: list[ColumnSchema], values: Mapping[str, Any]) -> l
         if not isinstance(value, str):
             faults.append(column.field_error("missing" if value is None else value))
         elif len(value) > MAX_TEXT_CHARS:
-            expected = f"at most {MAX_TEXT_CHARS:,} characters"
-            faults.append(
-                FieldError(
-                    column.name, f"text of {len(value):,} characters", expected, f"最多 {MAX_TEXT_CHARS:,} 个字符"
-                )
-            )
+            faults.append(_long_text_fault(column, len(value)))
         elif column.codes and len(validate_column(pl.Series(column.name, [value]), column, ())[1]):
             faults.append(column.field_error(value))
     return faults
+
+
+def _long_text_fault(column: ColumnSchema, length: int) -> FieldError:
+    expected, expected_zh = f"at most {MAX_TEXT_CHARS:,} characters", f"最多 {MAX_TEXT_CHARS:,} 个字符"
+    return FieldError(column.name, f"text of {length:,} characters", expected, expected_zh)

@@ -145,6 +145,30 @@ def test_a_drafted_config_describes_each_column_and_is_valid(odd):
     ]
 
 
+def test_rare_levels_are_joined_where_the_frequent_ones_are_most_of_the_rows(tmp_path):
+    rng = random.Random(1)
+    trades = [f"trade {rng.choice((1, 2, 3, 4))}" if i % 5 else f"rare {i}" for i in range(1_000)]
+    frame = pl.DataFrame(
+        {
+            "trade": trades,
+            "words": [f"{trade} {rng.random()}" for trade in trades],
+            "x": [rng.random() for _ in trades],
+            "y": [int(rng.random() < 0.3) for _ in trades],
+        }
+    )
+    frame.write_csv(tmp_path / "loans.csv")
+    config = UserTableConfig(file=tmp_path / "loans.csv", target="y")
+    table, read_frame, remarks = read(config)
+    assert table["trade"].levels == ("trade 1", "trade 2", "trade 3", "trade 4", "(other)")
+    assert table["words"].role == "id"
+    assert read_frame["trade"].value_counts().filter(pl.col("trade") == "(other)")["count"].item() == 200
+    assert any("200 rows) are joined as '(other)'" in remark for remark in remarks)
+    drafted = parse(tomllib.loads(draft_config(config, "credit_limit"))["table"], UserTableConfig)
+    assert read(drafted)[0].columns == table.columns
+    all_levels = config.model_copy(update={"columns": {"trade": {"kind": "category"}}})
+    assert len(read(all_levels)[0]["trade"].levels) == 204
+
+
 CELL_WRITERS = (
     lambda x: f"{x:.2f}",
     lambda x: f"{x:,.2f}",

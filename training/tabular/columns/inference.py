@@ -16,6 +16,7 @@ from training.tabular.columns.roles import Protected, find_protected, names_a_pe
 
 MAX_LEVELS = 60  # of a category; with more distinct values a text column counts as free text
 MAX_FREQUENT_LEVELS, MIN_LEVEL_ROWS = 500, 30  # a category may have more levels where each has so many rows on average
+OTHER_LEVEL, MIN_FREQUENT_SHARE = "(other)", 0.5  # of rare levels together; of the rows whose levels are frequent
 MAX_ODD_SHARE, MAX_ODD_ROWS = 0.01, 3  # of values that are no numbers in a column of numbers
 MAX_SAMPLE = 100_000  # values by which the form of a column is recognised; all values are then read by it
 ID_NAME = re.compile(
@@ -185,12 +186,28 @@ def _infer_levels(result: ColumnInference, missing: Sequence[str]) -> None:
     distinct = known.n_unique()
     allowed = MAX_FREQUENT_LEVELS if known.len() >= distinct * MIN_LEVEL_ROWS else MAX_LEVELS
     if declared.get("kind") is None and not 0 < distinct <= allowed:
-        declared["kind"] = "text"
+        _group_rare_levels(result, known, distinct)
         return
     levels = sorted({canonical_level(level) for level in known.unique()})
     if levels and all(re.fullmatch(r"-?\d+(\.\d+)?", level) for level in levels):
         levels.sort(key=float)
     declared |= {"kind": "category", "levels": tuple(levels)}
+
+
+def _group_rare_levels(result: ColumnInference, known: pl.Series, distinct: int) -> None:
+    """A category of the frequent levels, with one for all others; text where those are not most of the rows."""
+    counts = known.value_counts(sort=True).filter(pl.col("count") >= MIN_LEVEL_ROWS).head(MAX_FREQUENT_LEVELS)
+    levels = sorted({canonical_level(level) for level in counts[known.name]} - {OTHER_LEVEL})
+    rows = int(counts["count"].sum())
+    if len(levels) < 2 or rows < MIN_FREQUENT_SHARE * known.len():
+        result.declared["kind"] = "text"
+        return
+    result.declared |= {"kind": "category", "levels": (*levels, OTHER_LEVEL), "other_level": OTHER_LEVEL}
+    result.remarks.append(
+        f"has {distinct:,} different texts; {len(levels):,} occur in {MIN_LEVEL_ROWS} rows or more and are levels, the "
+        f"others ({known.len() - rows:,} rows) are joined as {OTHER_LEVEL!r}, as is any other text in service (to keep "
+        'each, declare kind = "category").'
+    )
 
 
 def _exclude(result: ColumnInference, missing: Sequence[str]) -> None:
@@ -201,7 +218,7 @@ def _exclude(result: ColumnInference, missing: Sequence[str]) -> None:
     reason = _exclusion_reason(result, missing)
     if reason:
         declared |= {"role": "id", "kind": "text", "levels": ()}
-        for name in ("low", "missing_codes", "number_format", "boolean"):
+        for name in ("low", "missing_codes", "number_format", "boolean", "other_level"):
             declared.pop(name, None)
         if result.series.dtype != pl.String:
             result.series = result.series.cast(pl.String).str.replace(r"\.0$", "")

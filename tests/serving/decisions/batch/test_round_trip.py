@@ -50,6 +50,7 @@ def messy_table() -> pl.DataFrame:
     columns["flag"] = [("1", "0", "1.0", "0.0")[i] for i in rng.integers(0, 4, ROWS)]
     columns["guarantor"] = [("true", "False", "TRUE", "-")[i] for i in rng.integers(0, 4, ROWS)]
     columns["crop\n(main)"] = [("rice", "茶", "none", "N/A")[i] for i in rng.integers(0, 4, ROWS)]
+    columns["trade"] = [("tea", "rice", "prawns")[i % 3] if i % 5 else f"trade {i}" for i in range(ROWS)]
     columns["days"] = [("-9999" if gap else str(int(day))) for gap, day in
                        zip(rng.random(ROWS) < 0.1, rng.integers(0, 90, ROWS), strict=True)]  # fmt: skip
     outcome = rng.random(ROWS) < 1 / (1 + np.exp(np.log(values) - 8.5))
@@ -123,6 +124,14 @@ def test_what_training_never_saw_is_refused_by_name(bank):
     model = bank[0]
     _, faults = model.validate({"plain": "a lot", "crop\n(main)": "wheat", "flag": "maybe", "days": "12 days"})
     assert {fault.field for fault in faults} == {"plain", "crop\n(main)", "flag", "days"}
+
+
+def test_a_trade_that_training_never_saw_is_answered_as_a_rare_one_and_a_long_text_is_refused(bank):
+    model = bank[0]
+    rows = [model.validate({"trade": trade}) for trade in ("new trade", "trade 5", "茶叶种植")]
+    assert not any(faults for _, faults in rows)
+    assert all(np.array_equal(row, rows[0][0], equal_nan=True) for row, _ in rows)
+    assert [fault.field for fault in model.validate({"trade": "x" * 5_000})[1]] == ["trade"]
 
 
 @settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=40)
