@@ -56,7 +56,11 @@ class InvalidTableError(DataError):
 
 
 class UnreadableFileError(DataError):
-    """A file that cannot be read at all."""
+    """A file that cannot be read at all. zh: the sentence in Chinese, where there is one."""
+
+    def __init__(self, message: str, zh: str = ""):
+        self.zh = zh
+        super().__init__(message)
 
 
 def did_you_mean(name: str, candidates: list[str]) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import polars as pl
@@ -12,6 +12,11 @@ from datasets.tables.values.marks import strip_blanks
 
 RECORD = "(record)"
 EMPTY_ROW, BLANK_LINE = "an empty row", "a blank line"
+HEADER_ROW, TOTALS_ROW = "the header again", "a row of totals"
+TOTAL_WORDS = ("合计", "总计", "小计", "共计", "累计", "本页合计", "total", "totals", "subtotal", "grandtotal", "sum")
+_MAY_BE_TOTAL = r"计|(?i:total|sum)"
+MIN_HEADER_COLUMNS, TOTAL_COLUMNS = 3, 3  # columns of a header that is recognised again; in which a total is named
+MIN_BLANK_SHARE = 1 / 3  # of the cells of a row of totals that does not begin with the word
 
 
 @dataclass(slots=True)
@@ -71,6 +76,55 @@ def mark_empty_rows(chunk: Chunk) -> Chunk:
     known = {fault.row for fault in chunk.faults}
     new = [empty_row_fault(chunk.first_row + i) for i in empty.to_list() if chunk.first_row + i not in known]
     return Chunk(chunk.first_row, frame, [*chunk.faults, *new]) if new else chunk
+
+
+def mark_foreign_rows(chunk: Chunk, names: Sequence[str]) -> Chunk:
+    """The chunk with a fault for each row of text that is no record: the header again, or totals.
+
+    Files that were put together have the first, spreadsheets for printing the second. names: as in the header.
+    """
+    texts = [index for index, dtype in enumerate(chunk.frame.dtypes) if dtype == pl.String]
+    if not chunk.frame.height or not texts:
+        return chunk
+    known = {fault.row for fault in chunk.faults}
+    rows = {row: HEADER_ROW for row in _header_rows(chunk.frame, texts, names)}
+    rows |= {row: TOTALS_ROW for row in _total_rows(chunk.frame, texts)}
+    new = [
+        record_fault(chunk.first_row + row, actual, "a record; delete the row", "一条记录；请删除该行")
+        for row, actual in sorted(rows.items())
+        if chunk.first_row + row not in known
+    ]
+    return Chunk(chunk.first_row, chunk.frame, [*chunk.faults, *new]) if new else chunk
+
+
+def is_foreign_row(fault: FieldError) -> bool:
+    return fault.field == RECORD and fault.actual in (HEADER_ROW, TOTALS_ROW)
+
+
+def _header_rows(frame: pl.DataFrame, texts: Sequence[int], names: Sequence[str]) -> list[int]:
+    named = [index for index in texts if index < len(names) and names[index]]
+    if len(named) < MIN_HEADER_COLUMNS:
+        return []
+    rows = pl.int_range(frame.height, eager=True)
+    for index in named:
+        column = frame.to_series(index).gather(rows)
+        rows = rows.filter((strip_blanks(column) == names[index]).fill_null(False))
+        if not rows.len():
+            return []
+    return rows.to_list()
+
+
+def _total_rows(frame: pl.DataFrame, texts: Sequence[int]) -> list[int]:
+    totals = []
+    for index in [index for index in texts if index < TOTAL_COLUMNS]:
+        column = frame.to_series(index)
+        for row in column.str.contains(_MAY_BE_TOTAL).fill_null(False).arg_true().to_list():
+            word = "".join(str(column[row]).split()).strip(":：").lower()
+            blank = sum(value is None or not str(value).strip() for value in frame.row(row))
+            minimum = 1 if index == 0 else max(1, MIN_BLANK_SHARE * frame.width)
+            if word in TOTAL_WORDS and blank >= minimum:
+                totals.append(row)
+    return totals
 
 
 def drop_empty_end(chunks: Iterator[Chunk]) -> Iterator[Chunk]:

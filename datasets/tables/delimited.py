@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from functools import cached_property
 from itertools import chain
 from typing import Any
@@ -18,7 +18,15 @@ import numpy as np
 import polars as pl
 
 from datasets.errors import FieldError, UnreadableFileError
-from datasets.tables.chunk import BLANK_LINE, Chunk, drop_empty_end, empty_row_fault, mark_empty_rows, record_fault
+from datasets.tables.chunk import (
+    BLANK_LINE,
+    Chunk,
+    drop_empty_end,
+    empty_row_fault,
+    mark_empty_rows,
+    mark_foreign_rows,
+    record_fault,
+)
 from datasets.tables.dialect import DELIMITERS, Dialect, sniff
 from datasets.tables.source import ENCODING_NAMES, SourceFile, detect_encoding, read_sample, utf8_blocks
 
@@ -73,7 +81,8 @@ class DelimitedFile:
 
     def chunks(self, rows: int) -> Iterator[Chunk]:
         """The rows as text, about `rows` in a chunk, without the empty ones at the end. Raises UnreadableFileError."""
-        return drop_empty_end(mark_empty_rows(self._with_delimiters(chunk)) for chunk in self._parsed_blocks(rows))
+        chunks = (self._with_delimiters(chunk) for chunk in self._parsed_blocks(rows))
+        return drop_empty_end(mark_foreign_rows(mark_empty_rows(chunk), self.names) for chunk in chunks)
 
     def _with_delimiters(self, chunk: Chunk) -> Chunk:
         """The chunk with the delimiter itself where its substitute stands inside a value."""
@@ -188,10 +197,27 @@ def _parse_header(data: bytes, dialect: Dialect, source: SourceFile) -> list[str
         raise UnreadableFileError(f"The header cannot be read: {error}. Save the file as UTF-8 CSV.") from error
     delimiter = dialect.delimiter if _is_one_byte(dialect.delimiter) else _SUBSTITUTE
     records = [record for record in csv.reader(lines, delimiter=delimiter, **_csv_quoting(dialect.quote)) if record]
-    names = records[-1] if records else []
+    names = join_groups(records[-2] if len(records) > 1 else [], records[-1]) if records else []
     if any("\ufffd" in name or "\x00" in name for name in names):
         raise UnreadableFileError(f"{source.path}: its header is not UTF-8 text. Save it again as UTF-8.")
     return [clean_name(name.replace(_SUBSTITUTE, dialect.delimiter)) for name in names]
+
+
+def join_groups(above: Sequence[str | None], headings: Sequence[str | None]) -> list[str]:
+    """The headings; where some occur twice, each behind the name of the group that stands above it, if there is one.
+
+    A group's name stands above the first of its columns: "this year", "", "last year", "".
+    """
+    names = [clean_name(heading or "") for heading in headings]
+    groups = [clean_name(group or "") for group in above]
+    filled = [name for name in names if name]
+    if len(set(filled)) == len(filled) or sum(map(bool, groups)) < 2 or len(groups) != len(names):
+        return names
+    joined, current = [], ""
+    for group, name in zip(groups, names, strict=True):
+        current = group or current
+        joined.append(f"{current} {name}".strip() if name else "")
+    return joined
 
 
 def clean_name(name: str) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 import polars as pl
 
 from datasets.errors import UnreadableFileError
-from datasets.tables.delimited import clean_name, unnamed
+from datasets.tables.delimited import join_groups, unnamed
 
 MAX_CONTENT_BYTES = 2_000_000_000  # of a workbook once it is unzipped
 MAX_HEADER_ROW = 20  # rows searched for the header
@@ -107,7 +107,7 @@ def _to_sheet(name: str, cells: pl.DataFrame, header_row: int | None, others: tu
     headings, end = rows[start], start + 1
     if header_row is None and end < len(rows) and _continues_header(headings, rows[end]):
         headings, end = _join_headings(headings, rows[end]), end + 1
-    names = [clean_name(heading or "") for heading in headings]
+    names = join_groups(rows[start - 1] if start and end == start + 1 else [], headings)
     width = max((index + 1 for index, heading in enumerate(names) if heading), default=0)
     frame = cells[end:]
     used = [

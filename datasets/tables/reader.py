@@ -13,7 +13,16 @@ import polars as pl
 
 from datasets.errors import FieldError, UnreadableFileError
 from datasets.tables import database, excel, ndjson, parquet
-from datasets.tables.chunk import Chunk, is_blank, is_empty_row, mark_empty_rows
+from datasets.tables.chunk import (
+    HEADER_ROW,
+    TOTALS_ROW,
+    Chunk,
+    is_blank,
+    is_empty_row,
+    is_foreign_row,
+    mark_empty_rows,
+    mark_foreign_rows,
+)
 from datasets.tables.delimited import DelimitedFile, clean_name, unnamed
 from datasets.tables.source import SourceFile, identify
 
@@ -128,19 +137,17 @@ def _finish(
     """Leave out empty rows, damaged records and columns without a name. names: as in the header."""
     frame, remarks = read[0], list(read[1])
     if not faults:
-        faults = mark_empty_rows(Chunk(first_row, frame)).faults
+        faults = mark_foreign_rows(mark_empty_rows(Chunk(first_row, frame)), names or ()).faults
     named = [clean_name(name) for name in (names if names is not None else frame.columns)]
     if duplicates := list(dict.fromkeys(name for index, name in enumerate(named) if name and name in named[:index])):
-        raise UnreadableFileError(
-            f"{file}: its header names {', '.join(repr(name) for name in duplicates[:5])} twice. "
-            "Keep one of the two columns, or name them differently."
-        )
+        raise _duplicate_error(file, named, duplicates)
     if names is None:
         frame = frame.rename({name: clean_name(name) or unnamed(i) for i, name in enumerate(frame.columns)})
     frame = _drop_nameless(frame, named, remarks)
     empty = sum(is_empty_row(fault) for fault in faults)
     if empty:
         remarks.append(f"{empty:,} {'row is' if empty == 1 else 'rows are'} empty and left out.")
+    remarks += _describe_foreign(faults)
     rows = None
     if faults:
         left_out = {fault.row - first_row for fault in faults if fault.row is not None}
@@ -149,8 +156,35 @@ def _finish(
         frame = frame.filter(keep)
     elif first_row != 1:
         rows = pl.int_range(first_row, first_row + frame.height, eager=True)
-    damaged = tuple(replace(fault, file=Path(file).name) for fault in faults if not is_empty_row(fault))
+    damaged = tuple(
+        replace(fault, file=Path(file).name) for fault in faults if not (is_empty_row(fault) or is_foreign_row(fault))
+    )
     return RawTable(frame, format, tuple(remarks), rows, damaged)
+
+
+def _duplicate_error(file: str, names: Sequence[str], duplicates: Sequence[str]) -> UnreadableFileError:
+    positions = [[str(i) for i, name in enumerate(names, 1) if name == duplicate] for duplicate in duplicates[:5]]
+    listed = ", ".join(repr(name) for name in duplicates[:5])
+    columns = "; ".join(" and ".join(numbers) for numbers in positions)
+    columns_zh = "；".join("、".join(numbers) for numbers in positions)
+    return UnreadableFileError(
+        f"{file}: its header names {listed} twice (columns {columns}). Keep one of the columns, or name them "
+        "differently, such as 'income 2024' and 'income 2025'.",
+        f"{file}：表头中 {listed} 重复（第 {columns_zh} 列）。"
+        "请只保留其中一列，或改用不同的名称，如“2024年收入”与“2025年收入”。",
+    )
+
+
+def _describe_foreign(faults: Sequence[FieldError]) -> list[str]:
+    """A remark on the rows that are no records."""
+    remarks = []
+    for kind in (HEADER_ROW, TOTALS_ROW):
+        rows = [f"{fault.row:,}" for fault in faults if is_foreign_row(fault) and fault.actual == kind]
+        if rows:
+            verb = "row is" if len(rows) == 1 else "rows are"
+            places = ", ".join(rows[:5]) + (", ..." if len(rows) > 5 else "")
+            remarks.append(f"{len(rows):,} {verb} {kind} and left out (row {places}).")
+    return remarks
 
 
 def _drop_nameless(frame: pl.DataFrame, names: list[str], remarks: list[str]) -> pl.DataFrame:

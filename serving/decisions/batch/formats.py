@@ -18,7 +18,7 @@ import polars as pl
 from datasets.errors import FieldError, UnreadableFileError, did_you_mean
 from datasets.schema import MAX_UNKNOWN_NAMES, ColumnSchema
 from datasets.tables import parquet
-from datasets.tables.chunk import Chunk, drop_empty_end, is_blank, mark_empty_rows, record_fault
+from datasets.tables.chunk import Chunk, drop_empty_end, is_blank, mark_empty_rows, mark_foreign_rows, record_fault
 from datasets.tables.delimited import MAX_RECORD_BYTES, DelimitedFile, unnamed
 from datasets.tables.excel import Sheet, read_sheet
 from datasets.tables.ndjson import has_long_number, loads_exactly
@@ -96,7 +96,7 @@ class BatchFile:
         elif self.format == "xlsx":
             sheet = self._sheet
             chunks = Chunk(1, sheet.frame).split(rows)
-            marked = drop_empty_end(mark_empty_rows(chunk) for chunk in chunks)
+            marked = drop_empty_end(mark_foreign_rows(mark_empty_rows(chunk), sheet.names) for chunk in chunks)
             yield from (_fault_nameless(chunk, sheet.names) for chunk in marked)
         elif self.format == "parquet":
             chunks = self._parquet_chunks([*(column.name for column in columns), *keep], rows)

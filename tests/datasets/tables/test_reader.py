@@ -287,3 +287,68 @@ def test_a_compressed_workbook_is_named_as_such(tmp_path):
     (tmp_path / "loans.xlsx.gz").write_bytes(gzip.compress(path.read_bytes()))
     with pytest.raises(UnreadableFileError, match="workbook or an archive inside gzip.*Decompress it"):
         read_raw(tmp_path / "loans.xlsx.gz")
+
+
+LOANS = [["编号", "收入", "逾期", "结果"], *([f"HT{i}", f"{i * 100}", f"{i % 3}", "正常"] for i in range(40))]
+
+
+@pytest.mark.parametrize("suffix", ["csv", "xlsx"])
+@pytest.mark.parametrize(
+    ("row", "remark"),
+    [
+        (LOANS[0], "1 row is the header again and left out (row 21)."),
+        ([" 编号 ", "收入", "逾期", "结果 "], "1 row is the header again and left out (row 21)."),
+        (["合 计", "78000", "40", ""], "1 row is a row of totals and left out (row 21)."),
+        (["Total:", "78000", "", ""], "1 row is a row of totals and left out (row 21)."),
+        (["", "78000", "总计", ""], "1 row is a row of totals and left out (row 21)."),
+    ],
+)
+def test_a_row_that_is_no_record_is_left_out_with_a_remark(tmp_path, suffix, row, remark):
+    rows = [*LOANS[:21], row, *LOANS[21:]]
+    path = tmp_path / f"loans.{suffix}"
+    if suffix == "csv":
+        path.write_text(rendered(",", "\n", rows), encoding="utf-8")
+    else:
+        workbook(tmp_path, rows)
+    raw = read_raw(path)
+    assert raw.frame.height == 40
+    assert raw.frame["编号"].to_list() == [row[0] for row in LOANS[1:]]
+    assert [text.replace("row 22", "row 21") for text in raw.remarks] == [remark]
+
+
+def test_a_level_that_is_called_total_is_a_record(tmp_path):
+    rows = [["id", "kind", "x"], *([f"{i}", ("total", "part", "合计")[i % 3], "1"] for i in range(30))]
+    path = tmp_path / "loans.csv"
+    path.write_text(rendered(",", "\n", rows), encoding="utf-8")
+    assert read_raw(path).frame.height == 30
+
+
+GROUPED = [["基本信息", "", "本年", "", "上年", ""], ["编号", "结果", "收入", "负债", "收入", "负债"]]
+GROUPED_NAMES = ["基本信息 编号", "基本信息 结果", "本年 收入", "本年 负债", "上年 收入", "上年 负债"]
+
+
+@pytest.mark.parametrize("suffix", ["csv", "xlsx"])
+@pytest.mark.parametrize(
+    "above", [[], [["某行台账", "", "", "", "", ""]], [["某行台账", "", "", "", "", ""], [""] * 6]]
+)
+def test_headings_that_occur_twice_take_the_name_of_their_group_above(tmp_path, suffix, above):
+    rows = [*above, *GROUPED, *([f"HT{i}", "正常", f"{i}00", "5", f"{i}50", "6"] for i in range(20))]
+    path = written(tmp_path, rendered(rows=rows), "loans.csv") if suffix == "csv" else workbook(tmp_path, rows)
+    raw = read_raw(path)
+    assert raw.frame.columns == GROUPED_NAMES
+    assert raw.frame.height == 20
+
+
+def test_a_group_that_spans_few_columns_leaves_the_others_as_they_are(tmp_path):
+    rows = [["", "", "本年", "", "上年", ""], GROUPED[1], *([f"HT{i}", "正常", "1", "2", "3", "4"] for i in range(9))]
+    raw = read_raw(workbook(tmp_path, rows))
+    assert raw.frame.columns == ["编号", "结果", *GROUPED_NAMES[2:]]
+
+
+@pytest.mark.parametrize("suffix", ["csv", "xlsx"])
+def test_headings_that_occur_twice_without_a_group_are_refused_with_their_positions(tmp_path, suffix):
+    rows = [["编号", "收入", "结果", "收入"], *([f"HT{i}", "1", "正常", "2"] for i in range(9))]
+    path = written(tmp_path, rendered(rows=rows), "loans.csv") if suffix == "csv" else workbook(tmp_path, rows)
+    with pytest.raises(UnreadableFileError, match="names '收入' twice") as refusal:
+        read_raw(path)
+    assert "columns 2 and 4" in str(refusal.value)
