@@ -62,6 +62,10 @@ class UnreadableFileError(DataError):
         self.zh = zh
         super().__init__(message)
 
+    def both(self) -> str:
+        """The sentence in English, and below it in Chinese."""
+        return f"{self}\n{self.zh}" if self.zh else str(self)
+
 
 def did_you_mean(name: str, candidates: list[str]) -> str:
     """'; did you mean ...?' with the nearest candidate, or an empty text if none is near."""

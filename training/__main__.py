@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from datasets.errors import DataError
+from datasets.errors import DataError, UnreadableFileError
 from datasets.files.error_report import run_reported
 from datasets.files.text_encoding import use_utf8
 from training.config import ConfigError
@@ -237,7 +237,7 @@ def main() -> int:
     try:
         return run_reported(lambda: app(standalone_mode=True), user_errors)
     except user_errors as error:
-        print(error, file=sys.stderr)
+        print(error.both() if isinstance(error, UnreadableFileError) else error, file=sys.stderr)
         return 2
 
 

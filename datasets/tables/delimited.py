@@ -53,10 +53,14 @@ class DelimitedFile:
                 file.seek(bom)
                 sample = read_sample(file, encoding, SAMPLE_BYTES)
         except (OSError, EOFError, ValueError) as error:
-            raise UnreadableFileError(f"{self.source.path}: cannot be read: {error}. Save it again.") from error
+            raise UnreadableFileError(
+                f"{self.source.path}: cannot be read: {error}. Save it again.",
+                f"{self.source.path}：无法读取（{error}），请重新保存。",
+            ) from error
         if sample.count("\x00") > len(sample) * MAX_NUL_SHARE:
             raise UnreadableFileError(
-                f"{self.source.path}: is not text in UTF-8 or another known encoding. Save it as CSV in UTF-8."
+                f"{self.source.path}: is not text in UTF-8 or another known encoding. Save it as CSV in UTF-8.",
+                f"{self.source.path}：不是 UTF-8 或其他可识别编码的文本，请另存为 UTF-8 的 CSV。",
             )
         return sniff(sample, encoding, bom, self._known_names)
 
@@ -106,7 +110,8 @@ class DelimitedFile:
                 yield chunk
         except (OSError, EOFError) as error:
             raise UnreadableFileError(
-                f"{self.source.path}: cannot be read to its end: {error}. Send it again."
+                f"{self.source.path}: cannot be read to its end: {error}. Send it again.",
+                f"{self.source.path}：文件不完整（{error}），请重新发送。",
             ) from error
 
     def _open(self) -> tuple[list[str], bytes, Iterator[bytes]]:
@@ -194,12 +199,18 @@ def _parse_header(data: bytes, dialect: Dialect, source: SourceFile) -> list[str
     try:
         lines = [line for line in io.StringIO(data.decode(), newline="")]
     except UnicodeDecodeError as error:
-        raise UnreadableFileError(f"The header cannot be read: {error}. Save the file as UTF-8 CSV.") from error
+        raise UnreadableFileError(
+            f"The header cannot be read: {error}. Save the file as UTF-8 CSV.",
+            f"表头无法读取（{error}），请另存为 UTF-8 的 CSV。",
+        ) from error
     delimiter = dialect.delimiter if _is_one_byte(dialect.delimiter) else _SUBSTITUTE
     records = [record for record in csv.reader(lines, delimiter=delimiter, **_csv_quoting(dialect.quote)) if record]
     names = join_groups(records[-2] if len(records) > 1 else [], records[-1]) if records else []
     if any("\ufffd" in name or "\x00" in name for name in names):
-        raise UnreadableFileError(f"{source.path}: its header is not UTF-8 text. Save it again as UTF-8.")
+        raise UnreadableFileError(
+            f"{source.path}: its header is not UTF-8 text. Save it again as UTF-8.",
+            f"{source.path}：表头不是 UTF-8 文本，请以 UTF-8 重新保存。",
+        )
     return [clean_name(name.replace(_SUBSTITUTE, dialect.delimiter)) for name in names]
 
 

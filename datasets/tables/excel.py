@@ -46,7 +46,8 @@ def read_sheet(
         workbook = fastexcel.read_excel(path)
         if sheet is not None and sheet not in workbook.sheet_names:
             raise UnreadableFileError(
-                f"{path}: has no sheet {sheet!r}; its sheets are {', '.join(workbook.sheet_names)}."
+                f"{path}: has no sheet {sheet!r}; its sheets are {', '.join(workbook.sheet_names)}.",
+                f"{path}：没有名为 {sheet} 的工作表；现有工作表：{'、'.join(workbook.sheet_names)}。",
             )
         name, cells = _choose_sheet(workbook, sheet)
         if cells is not None:
@@ -57,9 +58,14 @@ def read_sheet(
     except Exception as error:  # the parser's own errors have no common base
         reason = str(error).strip().split("\n")[0]
         raise UnreadableFileError(
-            f"{path}: cannot be read as an Excel workbook: {reason}. Save it again, without a password, as xlsx or CSV."
+            f"{path}: cannot be read as an Excel workbook: {reason}. Save it again, without a password, as "
+            "xlsx or CSV.",
+            f"{path}：无法作为 Excel 工作簿读取（{reason}）。请去除密码，重新保存为 xlsx 或 CSV。",
         ) from error
-    raise UnreadableFileError(f"{path}: none of its sheets has a header and rows: {', '.join(workbook.sheet_names)}.")
+    raise UnreadableFileError(
+        f"{path}: none of its sheets has a header and rows: {', '.join(workbook.sheet_names)}.",
+        f"{path}：所有工作表均无表头和数据行：{'、'.join(workbook.sheet_names)}。",
+    )
 
 
 def _choose_sheet(workbook: Any, sheet: str | None) -> tuple[str, pl.DataFrame | None]:
@@ -82,12 +88,16 @@ def _check_size(path: Path, max_bytes: int) -> None:
         return
     with zipfile.ZipFile(path) as archive:
         if "[Content_Types].xml" not in archive.namelist():
-            raise UnreadableFileError(f"{path}: is a ZIP archive, not an Excel workbook. Unpack it first.")
+            raise UnreadableFileError(
+                f"{path}: is a ZIP archive, not an Excel workbook. Unpack it first.",
+                f"{path}：是 ZIP 压缩包，不是 Excel 工作簿，请先解压。",
+            )
         size = sum(info.file_size for info in archive.infolist())
     if size > max_bytes:
         raise UnreadableFileError(
             f"{path}: holds {size:,} bytes once it is unzipped; at most {max_bytes:,} are read of a workbook. "
-            "Save it as CSV or Parquet."
+            "Save it as CSV or Parquet.",
+            f"{path}：解压后为 {size:,} 字节，工作簿最多 {max_bytes:,} 字节。请另存为 CSV 或 Parquet。",
         )
 
 
@@ -99,11 +109,17 @@ def _load(workbook: Any, name: str) -> pl.DataFrame:
 
 def _to_sheet(name: str, cells: pl.DataFrame, header_row: int | None, others: tuple[str, ...], path: Path) -> Sheet:
     if not cells.height:
-        raise UnreadableFileError(f"{path}: sheet {name!r} is empty; it must have a header and rows.")
+        raise UnreadableFileError(
+            f"{path}: sheet {name!r} is empty; it must have a header and rows.",
+            f"{path}：工作表 {name} 为空，应有表头和数据行。",
+        )
     rows = [list(row) for row in cells.head(MAX_HEADER_ROW + 1).rows()]
     start = header_row - 1 if header_row else _find_header(rows)
     if not 0 <= start < len(rows):
-        raise UnreadableFileError(f"{path}: header_row is {header_row}; sheet {name!r} has {cells.height} rows.")
+        raise UnreadableFileError(
+            f"{path}: header_row is {header_row}; sheet {name!r} has {cells.height} rows.",
+            f"{path}：header_row 为 {header_row}，而工作表 {name} 只有 {cells.height} 行。",
+        )
     headings, end = rows[start], start + 1
     if header_row is None and end < len(rows) and _continues_header(headings, rows[end]):
         headings, end = _join_headings(headings, rows[end]), end + 1

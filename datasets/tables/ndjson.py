@@ -46,7 +46,10 @@ def read_frame(source: SourceFile) -> pl.DataFrame:
         with source.open() as file:
             data = file.read()
     except (OSError, EOFError) as error:
-        raise UnreadableFileError(f"{path}: cannot be read to its end: {error}. Send it again.") from error
+        raise UnreadableFileError(
+            f"{path}: cannot be read to its end: {error}. Send it again.",
+            f"{path}：文件不完整（{error}），请重新发送。",
+        ) from error
     data = data.removeprefix(b"\xef\xbb\xbf")
     if source.kind == "ndjson" and not has_long_number(data):
         try:
@@ -60,23 +63,32 @@ def _records(data: bytes, source: SourceFile) -> Iterator[dict[str, Any]]:
     try:
         items = loads_exactly(data) if source.kind == "json" else None
     except ValueError as error:
-        raise UnreadableFileError(f"{source.path}: cannot be read as JSON: {error}. Correct the file.") from error
+        raise UnreadableFileError(
+            f"{source.path}: cannot be read as JSON: {error}. Correct the file.",
+            f"{source.path}：不是有效的 JSON（{error}），请更正。",
+        ) from error
     numbered = enumerate(items if items is not None else (line for line in data.split(b"\n") if line.strip()), 1)
     for row, item in numbered:
         try:
             record = item if items is not None else loads_exactly(item)
         except ValueError as error:
             raise UnreadableFileError(
-                f"{source.path}: cannot be read as ndjson: record {row}: {error}. Correct the record."
+                f"{source.path}: cannot be read as ndjson: record {row}: {error}. Correct the record.",
+                f"{source.path}：第 {row} 条记录不是有效的 JSON（{error}），请更正。",
             ) from error
         if not isinstance(record, dict):
             raise UnreadableFileError(
-                f"{source.path}: record {row} is {type(record).__name__}; it must be a JSON object. Correct the record."
+                f"{source.path}: record {row} is {type(record).__name__}; it must be a JSON object. "
+                "Correct the record.",
+                f"{source.path}：第 {row} 条记录应为 JSON 对象，请更正。",
             )
         try:
             yield _flat(record)
         except ValueError as error:
-            raise UnreadableFileError(f"{source.path}: record {row} {error}. Rename one of them.") from error
+            raise UnreadableFileError(
+                f"{source.path}: record {row} {error}. Rename one of them.",
+                f"{source.path}：第 {row} 条记录中有重名的字段，请改名。",
+            ) from error
 
 
 def _flat(record: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -25,7 +25,8 @@ def part_files(folder: Path) -> list[Path]:
     parts = [path for path in files if path.name.lower().endswith(PART_SUFFIXES)]
     if not parts:
         raise UnreadableFileError(
-            f"{folder}: is a folder without parts of a table ({', '.join(PART_SUFFIXES)}). Name the file to read."
+            f"{folder}: is a folder without parts of a table ({', '.join(PART_SUFFIXES)}). Name the file to read.",
+            f"{folder}：文件夹中没有数据文件（{', '.join(PART_SUFFIXES)}），请指明要读取的文件。",
         )
     return parts
 
@@ -46,10 +47,16 @@ def guarded(fn: Callable[[], T], path: Path) -> T:
         return fn()
     except (pl.exceptions.PolarsError, OSError) as error:
         reason = str(error).strip().split("\n")[0].rstrip(".")
-        raise UnreadableFileError(f"{path}: cannot be read as Parquet: {reason}. Write it again.") from error
+        raise UnreadableFileError(
+            f"{path}: cannot be read as Parquet: {reason}. Write it again.",
+            f"{path}：无法作为 Parquet 读取（{reason}），请重新生成。",
+        ) from error
     except BaseException as error:  # the reader panics on a damaged file, with a subclass of BaseException
         if type(error).__name__ == "PanicException":
-            raise UnreadableFileError(f"{path}: cannot be read as Parquet: it is damaged. Write it again.") from error
+            raise UnreadableFileError(
+                f"{path}: cannot be read as Parquet: it is damaged. Write it again.",
+                f"{path}：Parquet 文件已损坏，请重新生成。",
+            ) from error
         raise
 
 

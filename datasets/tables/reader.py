@@ -114,7 +114,8 @@ def _read_parts(folder: Path, options: ReadOptions, known_names: Collection[str]
         frame = pl.concat([table.frame for table in tables], how="vertical_relaxed")
     except pl.exceptions.PolarsError as error:
         raise UnreadableFileError(
-            f"{folder}: its parts have different columns: {str(error).splitlines()[0]}. Write the table again."
+            f"{folder}: its parts have different columns: {str(error).splitlines()[0]}. Write the table again.",
+            f"{folder}：各分片的列不一致，请重新生成数据表。",
         ) from error
     remarks = tuple(dict.fromkeys(remark for table in tables for remark in table.remarks))
     faults = tuple(fault for table in tables for fault in table.faults)

@@ -48,11 +48,19 @@ def identify(path: Path) -> SourceFile:
         with path.open("rb") as file:
             head = file.read(8)
     except FileNotFoundError as error:
-        raise UnreadableFileError(f"{path}: there is no such file. Check the path.") from error
+        raise UnreadableFileError(
+            f"{path}: there is no such file. Check the path.", f"{path}：没有此文件，请检查路径。"
+        ) from error
     except OSError as error:
-        raise UnreadableFileError(f"{path}: cannot be opened: {error.strerror}. Check its permissions.") from error
+        raise UnreadableFileError(
+            f"{path}: cannot be opened: {error.strerror}. Check its permissions.",
+            f"{path}：无法打开（{error.strerror}），请检查访问权限。",
+        ) from error
     if not head:
-        raise UnreadableFileError(f"{path}: is empty; it must have a header and rows. Send the complete file.")
+        raise UnreadableFileError(
+            f"{path}: is empty; it must have a header and rows. Send the complete file.",
+            f"{path}：文件为空，应有表头和数据行。请提供完整的文件。",
+        )
     if head[:4] == b"PAR1":
         return SourceFile(path, "parquet")
     if head[:4] == b"PK\x03\x04" or head == b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1":
@@ -60,22 +68,45 @@ def identify(path: Path) -> SourceFile:
     compression: Compression = "gzip" if head[:2] == b"\x1f\x8b" else "zstd" if head[:4] == b"\x28\xb5\x2f\xfd" else ""
     suffix = Path(path.stem).suffix.lower() if compression else path.suffix.lower()
     if compression == "" and suffix in (".parquet", ".pq"):
-        raise UnreadableFileError(f"{path}: cannot be read as parquet: it does not begin as one. Save it again.")
+        raise UnreadableFileError(
+            f"{path}: cannot be read as parquet: it does not begin as one. Save it again.",
+            f"{path}：不是 Parquet 文件，请重新保存。",
+        )
     source = SourceFile(path, "delimited", compression)
     try:
         with source.open() as file:
             start = file.read(4096)
     except Exception as error:
-        raise UnreadableFileError(f"{path}: cannot be decompressed: {error}. Save the file again.") from error
+        raise UnreadableFileError(
+            f"{path}: cannot be decompressed: {error}. Save the file again.",
+            f"{path}：无法解压（{error}），请重新保存该文件。",
+        ) from error
     inner = {b"PAR1": "Parquet", b"PK\x03\x04": "a workbook or an archive", b"\xd0\xcf\x11\xe0": "a workbook"}
     if start[:4] in inner:
         raise UnreadableFileError(
-            f"{path}: is {inner[start[:4]]} inside {compression}, which cannot be read. Decompress it."
+            f"{path}: is {inner[start[:4]]} inside {compression}, which cannot be read. Decompress it.",
+            f"{path}：{compression} 内的文件不是文本，请先解压。",
+        )
+    if document := _document_kind(start):
+        raise UnreadableFileError(
+            f"{path}: is {document[0]}, not a table. Open it in its own program, and save the table as xlsx or CSV.",
+            f"{path}：是{document[1]}，不是数据表。请用相应的程序打开，将其中的表格另存为 xlsx 或 CSV。",
         )
     text = start.removeprefix(codecs.BOM_UTF8).lstrip()
     if text[:1] == b"{" or suffix in (".ndjson", ".jsonl"):
         return SourceFile(path, "ndjson", compression)
     return SourceFile(path, "json" if text[:1] == b"[" and suffix == ".json" else "delimited", compression)
+
+
+def _document_kind(start: bytes) -> tuple[str, str] | None:
+    """What a file is that people take for a table, in English and Chinese, by how it begins."""
+    text = start.replace(b"\0", b"").lstrip(b"\xef\xbb\xbf\xff\xfe \t\r\n")[:2048].lower()
+    if text.startswith(b"<") and any(tag in text for tag in (b"<html", b"<table", b"<!doctype html", b"<meta")):
+        return "a web page (some systems export it as .xls)", "网页（有的系统以 .xls 导出网页）"
+    if text.startswith(b"<?xml") or text.startswith(b"<workbook"):
+        return "XML (such as a spreadsheet of 2003)", "XML 文件（如 2003 版 XML 电子表格）"
+    signatures = {b"%pdf-": ("a PDF", " PDF 文件"), b"{\\rtf": ("a text document (RTF)", "文字文档（RTF）")}
+    return next((kind for mark, kind in signatures.items() if text.startswith(mark)), None)
 
 
 def detect_encoding(file: BinaryIO) -> tuple[str, int]:

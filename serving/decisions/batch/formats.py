@@ -158,7 +158,10 @@ def _read_ndjson(
         size = max(64 * 1024, rows * (len(start) // max(1, start.count(b"\n")) or 1))
         while lines := file.readlines(min(size, 64 * 1024 * 1024)):
             if len(lines[-1]) > MAX_RECORD_BYTES + size:
-                raise UnreadableFileError(f"A record is longer than {MAX_RECORD_BYTES:,} bytes. Shorten it.")
+                raise UnreadableFileError(
+                    f"A record is longer than {MAX_RECORD_BYTES:,} bytes. Shorten it.",
+                    f"有一条记录超过 {MAX_RECORD_BYTES:,} 字节，请缩短。",
+                )
             records = [line.rstrip(b"\r\n") for line in lines if line and not line.isspace()]
             if records:
                 yield _parse_ndjson(records, columns, keep, first_row, missing)

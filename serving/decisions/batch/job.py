@@ -46,7 +46,9 @@ class BatchJob:
                 raise batch_problem("rows", "0", "1 row or more", "至少 1 行")
             state = "done"
         except UnreadableFileError as error:
-            expected = f"a complete {request.input_format} file, text in UTF-8", "完整的文件，文本为 UTF-8"
+            message_zh = error.zh.replace(f"{request.path}：", "").removesuffix("。")
+            note_zh = f"（{message_zh}）" if message_zh else ""
+            expected = f"a complete {request.input_format} file, text in UTF-8", f"完整的文件，文本为 UTF-8{note_zh}"
             message = str(error).replace(f"{request.path}:", "the file").removesuffix(".")
             raise batch_problem("(file)", message, *expected) from error
         finally:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import ast
 import csv
 import gzip
 import io
 import json
 import sqlite3
+from pathlib import Path
 
 import polars as pl
 import pytest
@@ -15,6 +17,7 @@ import zstandard
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+import datasets.tables
 from datasets.errors import DataError, UnreadableFileError
 from datasets.tables.reader import ReadOptions, read_raw
 
@@ -352,3 +355,30 @@ def test_headings_that_occur_twice_without_a_group_are_refused_with_their_positi
     with pytest.raises(UnreadableFileError, match="names '收入' twice") as refusal:
         read_raw(path)
     assert "columns 2 and 4" in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "kind"),
+    [
+        (b"<html><head><meta charset=gbk></head><table><tr><td>1</td></tr></table></html>", "web page"),
+        (b"\xef\xbb\xbf\r\n<TABLE border=1><tr><td>1</td></tr></TABLE>", "web page"),
+        ("<html><body><table></table></body></html>".encode("utf-16"), "web page"),
+        (b'<?xml version="1.0"?><?mso-application progid="Excel.Sheet"?><Workbook></Workbook>', "XML"),
+        (b"%PDF-1.7\n%\xe2\xe3", "PDF"),
+        (b"{\\rtf1\\ansi table}", "RTF"),
+    ],
+)
+def test_what_is_no_table_is_named_in_two_languages(tmp_path, content, kind):
+    with pytest.raises(UnreadableFileError, match=f"{kind}.*save the table as xlsx or CSV") as refusal:
+        read_raw(written(tmp_path, content, "loans.xls"))
+    assert "另存为 xlsx 或 CSV" in refusal.value.zh
+    assert refusal.value.both().count("\n") == 1
+
+
+def test_every_refusal_of_a_file_has_a_sentence_in_chinese():
+    """Each place that refuses a file passes two texts."""
+    folder = Path(datasets.tables.__file__).parent
+    for path in folder.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "UnreadableFileError":
+                assert len(node.args) == 2, f"{path.name}, line {node.lineno}"
