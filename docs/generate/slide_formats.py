@@ -83,8 +83,8 @@ NOTES = {
     "DICOM": FormatNote(
         "dicom",
         "VOLUME instances of one series: levels, concatenations, focal planes in one or in separate instances, "
-        "TILED_FULL or TILED_SPARSE. Of several optical paths the only one in bright field. Frames off the grid and several "
-        "fragments a frame are refused.",
+        "TILED_FULL or TILED_SPARSE. Of several optical paths the only one in bright field. Frames off the grid and "
+        "several fragments a frame are refused.",
         "同一序列的 VOLUME 实例：各级、拼接图像、同一或不同实例中的焦平面，TILED_FULL 或 TILED_SPARSE。"
         "有多条光路时取唯一的明场光路。不在网格上的帧与每帧多个片段予以拒绝。",
         (".dcm",),
