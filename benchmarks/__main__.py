@@ -14,7 +14,7 @@ QUICK = (
     "reasons", "county", "batch", "console", "deepzoom", "effects", "network", "register", "serving", "shells",
     "subjects", "stored", "training", "trust",
 )  # fmt: skip
-LONG = ("quality", "herlev", "heatmap", "slides")  # the first three need YUHENG_DATA, the last a model in var
+LONG = ("quality", "herlev", "heatmap", "slides", "wsinfer")  # three need YUHENG_DATA, slides a model in var
 
 
 def main(names: list[str]) -> int:
