@@ -33,7 +33,7 @@ SLIDE_SIZES = {  # columns and rows of stored tiles; repeat
     "memory": (391, 313, 16),
 }
 PARTS = ("graphs", "speed", "memory")
-GRAPH_ROUNDS = 9
+GRAPH_ROUNDS, BATCHES = 9, 8  # of the comparison of graphs; batches of each in a round
 END_STATES = ("ready", "abstained", "failed", "quality_failed")
 
 
@@ -134,7 +134,8 @@ def measure_graphs(var: Path, rounds: int) -> None:
 
     from models.bundle import INT8_GRAPH, load_bundle
     from models.pathology.card import SlideCard
-    from models.pathology.onnx_sessions import BATCH_SIZE, TileGraph
+    from models.pathology.onnx_sessions import TileGraph
+    from serving.pathology.workflow.runner import BATCH_SIZES
 
     graphs: dict[str, TileGraph] = {}
     for folder in sorted(path for path in (var / "bundles/pathology").iterdir() if path.is_dir()):
@@ -145,11 +146,12 @@ def measure_graphs(var: Path, rounds: int) -> None:
     random = np.random.default_rng(0)
     for _ in range(rounds):
         for name, graph in graphs.items():
-            tiles = random.integers(0, 255, (4 * BATCH_SIZE, graph.side, graph.side, 3), np.uint8)
-            graph.run(tiles[:BATCH_SIZE])
-            started = time.process_time()
+            tiles = random.integers(0, 255, (BATCH_SIZES[0], graph.side, graph.side, 3), np.uint8)
             graph.run(tiles)
-            seconds[name].append((time.process_time() - started) / len(tiles))
+            started = time.process_time()
+            for _ in range(BATCHES):
+                graph.run(tiles)
+            seconds[name].append((time.process_time() - started) / (BATCHES * len(tiles)))
     first = np.array(next(iter(seconds.values())))
     for name, values in seconds.items():
         times = float(np.median(first / np.array(values)))
@@ -163,10 +165,12 @@ def measure_network(graph: bytes, tiles: Any, cores: int, single_session: bool) 
     """(tiles a second, processor seconds per tile) of the network alone."""
     from concurrent.futures import ThreadPoolExecutor
 
-    from models.pathology.onnx_sessions import BATCH_SIZE, TileGraph
+    from models.pathology.onnx_sessions import TileGraph
+    from serving.pathology.workflow.runner import BATCH_SIZES
 
+    batch_size = BATCH_SIZES[0]  # of the service
     net = TileGraph(graph, cores if single_session else 1)
-    batches = [tiles[start : start + BATCH_SIZE] for start in range(0, len(tiles), BATCH_SIZE)]
+    batches = [tiles[start : start + batch_size] for start in range(0, len(tiles), batch_size)]
     net.run(batches[0])
     started, cpu_started = time.perf_counter(), time.process_time()
     if single_session:
