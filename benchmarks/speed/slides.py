@@ -29,7 +29,7 @@ from benchmarks.speed.common import ROOT
 
 SLIDE_SIZES = {  # columns and rows of stored tiles; repeat
     "speed": (64, 64, 8),
-    "wsinfer": (40, 40, 8),
+    "wsinfer": (24, 24, 8),
     "memory": (391, 313, 16),
 }
 PARTS = ("graphs", "speed", "memory")

@@ -1,6 +1,6 @@
 """Compare slides read by this service and by WSInfer: the same slide, weights and cores.
 
-    YUHENG_WSINFER=/path/to/python python -m benchmarks.speed.wsinfer [--var var] [--rounds 3]
+    YUHENG_WSINFER=/path/to/python python -m benchmarks.speed.wsinfer [--var var] [--rounds 2]
 
 YUHENG_WSINFER names the Python of an environment of its own in which WSInfer is installed, as it demands older versions
 of some packages (tested: wsinfer 0.6.1, with zarr before 3, jsonschema and huggingface_hub). Both find the tissue,
@@ -117,7 +117,7 @@ def run_wsinfer(python: str, arguments: list[str]) -> tuple[int, float, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--var", type=Path, default=ROOT / "var")
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=2)
     args = parser.parse_args()
     os.environ["ORT_DISABLE_TELEMETRY"] = "1"
     python = os.environ.get("YUHENG_WSINFER")
