@@ -71,8 +71,9 @@ NOTES = {
     ),
     "OME-TIFF": FormatNote(
         "generic-tiff",
-        "Levels in SubIFDs or in line; one plane, one time point. Size, channels and scale of the OME-XML are kept.",
-        "层级在 SubIFD 中或依次排列；单一平面与时间点。保留 OME-XML 的尺寸、通道与比例。",
+        "Levels in SubIFDs or in line; focal planes (`SizeZ`); one time point. Size, channels, planes and scale of the "
+        "OME-XML are kept.",
+        "层级在 SubIFD 中或依次排列；支持多焦平面（`SizeZ`）；单一时间点。保留 OME-XML 的尺寸、通道、焦平面与比例。",
         (".ome.tif", ".ome.tiff"),
     ),
     "Trestle TIFF": FormatNote(
@@ -91,8 +92,10 @@ NOTES = {
     ),
     "Tiled TIFF": FormatNote(
         "generic-tiff",
-        "Grey, palette, RGB, YCbCr or CMYK of 8 or 16 bits. Levels with or without marks, in SubIFDs too.",
-        "8 或 16 位灰度、调色板、RGB、YCbCr 或 CMYK。层级可有或无标记，亦可在 SubIFD 中。",
+        "Grey, palette, RGB, YCbCr or CMYK of 8 or 16 bits. Levels with or without marks, in SubIFDs too; focal planes "
+        "that ImageJ lists or descriptions mark.",
+        "8 或 16 位灰度、调色板、RGB、YCbCr 或 CMYK。层级可有或无标记，亦可在 SubIFD 中；"
+        "支持 ImageJ 列出或描述中标明的焦平面。",
     ),
     "Flat TIFF": FormatNote(
         "tiff",
