@@ -41,7 +41,7 @@ ISSUE_TEMPLATES: dict[str, tuple[str, str, tuple[str, str]]] = {
     ),
     "codec": (
         "{what} is stored as {actual}, which is not read here; expected {expected}",
-        "{what} 以 {actual} 方式压缩，无法读取；应为 {expected}",
+        "{what} 以 {actual} 方式压缩，无法读取；应为{expected_zh}",
         _CONVERT,
     ),
     "truncated": (

@@ -16,7 +16,7 @@ from datasets.slides.errors import ISSUE_TEMPLATES
 from datasets.slides.formats import unread
 from datasets.slides.formats.dicom import tags
 from datasets.slides.formats.dicom.instance import name_syntax
-from datasets.slides.formats.tiff_check import COMPRESSION_NAMES, PLAIN_FORMATS, READ_CODECS
+from datasets.slides.formats.tiff_check import COMPRESSION_NAMES, PLAIN_FORMATS, READ_CODECS, READ_CODECS_ZH
 from datasets.slides.limits import SLIDE_LIMITS
 from datasets.slides.static_check import SUFFIXES
 from docs.generate.markdown import code, page, table
@@ -165,6 +165,7 @@ ENGLISH: Words = {
     "yes": "yes",
     "own": "own parser",
     "written": "written by the tests",
+    "read_codecs": READ_CODECS,
     "codecs": "Compressions",
     "codec_columns": ("container", "read", "refused by name"),
     "others": "every other transfer syntax",
@@ -187,6 +188,7 @@ CHINESE: Words = {
     "yes": "是",
     "own": "自有解析程序",
     "written": "由测试写出",
+    "read_codecs": READ_CODECS_ZH,
     "codecs": "压缩方式",
     "codec_columns": ("容器", "可读", "按名称拒绝"),
     "others": "其他传输语法",
@@ -198,6 +200,7 @@ CHINESE: Words = {
     "reasons": "拒绝原因",
     "reason_columns": ("代码", "原因", "处理办法"),
 }
+CHINESE_NAMES = {"Philips TIFF": "飞利浦 TIFF", "Tiled TIFF": "分块 TIFF", "Flat TIFF": "普通 TIFF"}
 KINDS = {"en": {REAL: "real", SIMULATED: "*simulated*"}, "zh": {REAL: "真实", SIMULATED: "*模拟*"}}
 
 
@@ -232,7 +235,7 @@ def _formats_table(language: str, words: Words) -> str:
         )
         rows.append(
             (
-                name,
+                CHINESE_NAMES.get(name, name) if language == "zh" else name,
                 ", ".join(code(suffix) for suffix in suffixes if suffix),
                 DECODERS.get(note.key, DECODER_OF_OTHERS),
                 words["yes"] if note.key in CONTAINERS else "",
@@ -247,7 +250,7 @@ def _formats_table(language: str, words: Words) -> str:
 def _codecs_table(words: Words) -> str:
     syntaxes = [name_syntax(syntax) for syntax in sorted(tags.READ_SYNTAXES)]
     rows = [
-        ("TIFF", READ_CODECS, ", ".join(sorted({*COMPRESSION_NAMES.values(), "JP2"}))),
+        ("TIFF", words["read_codecs"], ", ".join(sorted({*COMPRESSION_NAMES.values(), "JP2"}))),
         ("DICOM", "; ".join(syntaxes), words["others"]),
     ]
     return table(words["codec_columns"], rows)

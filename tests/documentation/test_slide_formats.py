@@ -9,7 +9,7 @@ from datasets.slides.deidentification.deidentify import CONTAINERS, deidentify_s
 from datasets.slides.deidentification.proof.prove import OWN_READER
 from datasets.slides.limits import SlideLimits
 from datasets.slides.static_check import SUFFIXES, check_slide
-from docs.generate.slide_formats import EVIDENCE, LIMITS, NOTES, SIMULATED, proving_readers
+from docs.generate.slide_formats import CHINESE_NAMES, EVIDENCE, LIMITS, NOTES, SIMULATED, proving_readers
 from serving.pathology.originals.assembly import find_slide
 from tests.datasets.slides.vendor_containers import write_container
 from tests.documentation.pages import DOCS, text
@@ -56,6 +56,7 @@ def test_every_format_has_a_row_with_evidence_and_every_limit_a_name():
 def test_the_pages_name_each_format_and_no_simulated_file_as_real(page):
     content = text(DOCS / "reference" / page)
     for name, files in EVIDENCE.items():
+        name = CHINESE_NAMES.get(name, name) if ".zh" in page else name
         row = next(line for line in content.splitlines() if line.startswith(f"| {name} |"))
         assert all(file in row for _, file in files if "/" in file)
         assert any(word in row for word in ("simulated", "模拟", "real", "真实"))

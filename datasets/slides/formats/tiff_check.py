@@ -37,6 +37,7 @@ UNCOMPRESSED, LZW, JPEG, DEFLATE, OLD_DEFLATE, PACKBITS = 1, 5, 7, 8, 32946, 327
 JPEG_2000 = (33003, 33004, 33005, 34712)  # Aperio's YCbCr, lossy and RGB; the registered one
 READ_COMPRESSIONS = {UNCOMPRESSED, LZW, JPEG, DEFLATE, OLD_DEFLATE, PACKBITS, *JPEG_2000}
 READ_CODECS = "no compression, JPEG, JPEG 2000, LZW, deflate or PackBits"
+READ_CODECS_ZH = "未压缩、JPEG、JPEG 2000、LZW、deflate 或 PackBits"
 COMPRESSION_NAMES = {
     **dict.fromkeys((2, 3, 4, 32771), "CCITT fax"),
     **{6: "old-style JPEG (TIFF compression 6)", 9: "JBIG", 10: "JBIG", 34661: "JBIG", 34715: "JBIG2"},
@@ -80,12 +81,13 @@ def check_compression(image: TiffDirectory, source: ByteSource) -> None:
     compression = image.get_int(tags.COMPRESSION, UNCOMPRESSED)
     if compression not in READ_COMPRESSIONS:
         actual = COMPRESSION_NAMES.get(compression, f"TIFF compression {compression}")
-        source.add_issue("codec", what=image.name, actual=actual, expected=READ_CODECS)
+        expected = {"expected": READ_CODECS, "expected_zh": READ_CODECS_ZH}
+        source.add_issue("codec", what=image.name, actual=actual, **expected)
     elif compression in JPEG_2000 and not source.issues:
         offset = next((offset for offset, length in tiff.tile_ranges(image) if offset and length), 0)
         if source.read_up_to(offset, len(JP2_START)) == JP2_START:
-            actual = "JPEG 2000 within JP2 files"
-            source.add_issue("codec", what=image.name, actual=actual, expected="JPEG 2000 codestreams")
+            expected = {"expected": "JPEG 2000 codestreams", "expected_zh": "JPEG 2000 码流"}
+            source.add_issue("codec", what=image.name, actual="JPEG 2000 within JP2 files", **expected)
 
 
 def check_pixel_type(image: TiffDirectory, source: ByteSource) -> None:
