@@ -83,7 +83,7 @@ def write_torchscript(graph: bytes, side: int, classes: int, path: Path) -> None
     wrapper = Logits()
     wrapper.net = net
     with torch.inference_mode():
-        torch.jit.trace(wrapper, torch.zeros(2, 3, side, side)).save(str(path))
+        torch.jit.trace(wrapper, torch.zeros(2, 3, side, side)).save(str(path))  # type: ignore[no-untyped-call]
 
 
 def describe(card: dict[str, Any]) -> str:
