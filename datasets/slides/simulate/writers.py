@@ -15,7 +15,7 @@ import json
 import struct
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -175,14 +175,14 @@ def write_tiff_stack(path: str | Path, slide: SimulatedSlide, planes: int, plane
     path.parent.mkdir(parents=True, exist_ok=True)
     scale = {} if slide.defect == "no_scale" else {f"PhysicalSize{axis}": slide.mpp for axis in "XY"}
     metadata = {"axes": "ZYXS", "Name": SIMULATED, "PhysicalSizeZ": plane_spacing, **scale}
-    layout = {"dtype": np.uint8, "photometric": "ycbcr", "subsampling": (1, 1), "compression": "jpeg"}
+    layout: dict[str, Any] = {"dtype": np.uint8, "photometric": "ycbcr", "subsampling": (1, 1), "compression": "jpeg"}
     with tifffile.TiffWriter(path, bigtiff=True, ome=True) as file:
         for level, ((width, height), sharp_jpegs) in enumerate(zip(sizes, tiles, strict=True)):
             columns = tile_count(width)
             encoded = (
                 jpeg for plane in range(planes) for jpeg in _plane_tiles(sharp_jpegs, columns, level, plane, planes)
             )
-            options = (
+            options: dict[str, Any] = (
                 {"metadata": None, "subfiletype": 1} if level else {"metadata": metadata, "subifds": len(sizes) - 1}
             )
             file.write(encoded, shape=(planes, height, width, 3), tile=(TILE, TILE), **layout, **options)
