@@ -76,6 +76,7 @@ class CheckedSlide:
     mpp:     microns per pixel (x, y) as stated, or None, also if the statements differ; never guessed.
     is_flat: without tiles, so there are no smaller levels.
     scales:  all statements about the scale.
+    planes:  focal planes of a TIFF.
     """
 
     path: Path
@@ -86,3 +87,4 @@ class CheckedSlide:
     is_flat: bool = False
     notes: tuple[str, ...] = ()
     scales: tuple[ScaleStatement, ...] = ()
+    planes: int = 1

@@ -229,7 +229,8 @@ def _opener(checked: CheckedSlide) -> Callable[[CheckedSlide, SlideLimits], Slid
         return _open_flat
     if checked.format == "dicom":
         return _open_dicom
-    return _open_tiff if checked.format in PLAIN_FORMATS else _open_pyramid
+    is_stack = checked.format == "ndpi" and checked.planes > 1  # of which OpenSlide reads the plane of best focus
+    return _open_tiff if checked.format in PLAIN_FORMATS or is_stack else _open_pyramid
 
 
 def _open_pyramid(checked: CheckedSlide, limits: SlideLimits) -> Slide:

@@ -46,8 +46,8 @@ NOTES = {
     ),
     "Hamamatsu NDPI": FormatNote(
         "ndpi",
-        "JPEG; files of more than 4 GiB too. The macro image and the map of the scan are left out.",
-        "JPEG；支持超过 4 GiB 的文件。不含宏观图与扫描地图。",
+        "JPEG; files of more than 4 GiB too; focal planes. The macro image and the map of the scan are left out.",
+        "JPEG；支持超过 4 GiB 的文件；可有多个焦平面。不含宏观图与扫描地图。",
     ),
     "3DHISTECH MRXS": FormatNote(
         "mirax",

@@ -30,6 +30,7 @@ from datasets.slides.limits import SlideLimits
 CACHE_BYTES = 32 * 2**20  # of decoded tiles, or one tile if that is larger
 SAMPLED_TILES = 16  # from which the range of 16-bit values and the use of transparency are known
 JPEG_COMPRESSIONS = (6, 7, 33007)  # whose decoder returns RGB
+NDPI_TILE_HEIGHT = 256  # pixels, at most
 APERIO_YCBCR = 33003  # JPEG 2000 whose decoder returns YCbCr
 
 
@@ -45,7 +46,8 @@ class TiffImage:
         self._file = tifffile.TiffFile(path)
         self._descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
         try:
-            planes = [[_Level(self._file, image, images[0].size) for image in levels] for levels in stack.planes]
+            level_type = NdpiLevel if kind == "ndpi" else TiffLevel
+            planes = [[level_type(self._file, image, images[0].size) for image in levels] for levels in stack.planes]
             self.levels, self._levels_by_plane = planes[0], planes
             self.planes, self.plane_spacing = len(planes), stack.spacing
             self._sharpest = SharpestPlanes(self.planes)
@@ -127,7 +129,7 @@ def pixel_type(image: TiffDirectory) -> PixelType:
     return PixelType(photometric, image.get_int(tags.SAMPLES, 1), bits, alpha if alpha in (1, 2) else 0, palette)
 
 
-class _Level:
+class TiffLevel:
     """One image: where its tiles are, by our own reading of the directory, and how tifffile decodes them.
 
     downsample: pixels of the finest level, of `full_size`, per pixel of this one; the mean of both axes, as OpenSlide
@@ -184,6 +186,44 @@ class _Level:
         samples = np.asarray(samples[:height, :width])
         samples = samples.view(np.uint8) if samples.dtype == np.bool_ else samples
         return _ycbcr_to_rgb(samples) if self._is_ycbcr else samples
+
+
+class NdpiLevel(TiffLevel):
+    """A level of an NDPI is one JPEG; its table says where the parts of it begin, of which each is a band of few rows.
+    Bands are decoded together, so that a tile is high enough for its focus to be judged.
+    """
+
+    def __init__(self, file: Any, image: TiffDirectory, full_size: Size):
+        super().__init__(file, image, full_size)
+        self.bands = 1
+        if self.page.is_tiled:
+            columns, rows = -(-self.size[0] // self.page.tilewidth), -(-self.size[1] // self.page.tilelength)
+            self._ranges = list(zip(self.page.dataoffsets, self.page.databytecounts, strict=True))
+            if len(self._ranges) < columns * rows or min(length for _, length in self._ranges) < 0:
+                raise ValueError(f"{len(self._ranges):,} parts of an image where {columns * rows:,} were expected")
+            self.bands = max(1, NDPI_TILE_HEIGHT // self.page.tilelength)
+            self.tile_size = self.page.tilewidth, self.page.tilelength * self.bands
+            self.grid = columns, -(-rows // self.bands)
+
+    def decode(self, descriptor: int, column: int, row: int) -> NDArray[Any] | None:
+        """As in a level of tiles."""
+        width = min(self.tile_size[0], self.size[0] - column * self.tile_size[0])
+        height = min(self.tile_size[1], self.size[1] - row * self.tile_size[1])
+        bands: list[NDArray[Any]] = []
+        for band in range(row * self.bands, (row + 1) * self.bands):
+            number = band * self.grid[0] + column
+            if sum(len(each) for each in bands) >= height:
+                break
+            offset, length = self._ranges[number]
+            data = os.pread(descriptor, length, offset)
+            segment, _, _ = self.page.decode(data, number, jpegheader=self.page.jpegheader or None)
+            if segment is None:
+                raise ValueError(f"part {number:,} has no pixels")
+            bands.append(segment[0])
+        samples = np.concatenate(bands)
+        if samples.ndim != 3 or samples.shape[0] < height or samples.shape[1] < width:
+            raise ValueError(f"a part of {samples.shape} where {width} x {height} pixels were expected")
+        return np.asarray(samples[:height, :width])
 
 
 def coded_size(data: bytes) -> Size | None:

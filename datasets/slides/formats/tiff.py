@@ -15,7 +15,9 @@ from datasets.slides.formats.tiff_directories import (
     BITS,
     DESCRIPTION,
     NDPI,
+    NDPI_FOCUS,
     NDPI_MAGNIFICATION,
+    NDPI_MCU_STARTS,
     PHOTOMETRIC,
     PLANAR,
     SAMPLES,
@@ -45,6 +47,7 @@ PLANE_MARK = re.compile(
 MICRONS = {"nm": 1e-3, "um": 1.0, "µm": 1.0, "μm": 1.0, "micron": 1.0, "microns": 1.0, "mm": 1e3, "cm": 1e4}
 MAX_SPACING = 1_000.0  # microns; a glass is 1,000 thick
 SPACING_TOLERANCE = 0.02  # of the distances between planes, which are rounded
+MAX_PIXELS_IN_ONE = 1 << 22  # of an image that is decoded at once
 MIN_REDUCTION = 1.1  # of a level against the next finer one
 
 
@@ -173,6 +176,8 @@ def focal_stack(kind: str, directories: list[TiffDirectory]) -> FocalStack:
     Levels that only some planes have are left out. Raises CheckAbortedError if the file lacks planes that it declares.
     """
     levels = slide_images(kind, directories)
+    if kind == "ndpi":
+        return _ndpi_stack(levels)
     if kind not in STACK_FORMATS:
         return FocalStack((tuple(levels),))
     first, slide = directories[0], levels[0]
@@ -192,6 +197,21 @@ def focal_stack(kind: str, directories: list[TiffDirectory]) -> FocalStack:
         raise _incomplete_stack("images of several sizes or kinds", len(planes))
     shared = set.intersection(*({level.size for level in levels} for levels in pyramids))
     return FocalStack(tuple(tuple(level for level in levels if level.size in shared) for levels in pyramids), spacing)
+
+
+def _ndpi_stack(images: list[TiffDirectory]) -> FocalStack:
+    """Images at different distances from the best focus; large ones are read by tables of their parts alone."""
+    heights = {image.offset: float(image.tags.get(NDPI_FOCUS, (0,))[0]) for image in images}
+    pyramids = [
+        tuple(image for image in images if heights[image.offset] == height) for height in sorted(set(heights.values()))
+    ]
+    shared = set.intersection(*({level.size for level in levels} for levels in pyramids))
+    planes = tuple(tuple(level for level in levels if level.size in shared) for levels in pyramids)
+    if len(planes) < 2 or images[0].size not in shared or len({len(levels) for levels in planes}) > 1:
+        return FocalStack((tuple(images),))
+    if any(NDPI_MCU_STARTS not in level.entries and level.pixels > MAX_PIXELS_IN_ONE for level in sum(planes, ())):
+        return FocalStack((tuple(images),))
+    return FocalStack(planes, _uniform_spacing([height / 1_000 for height in sorted(set(heights.values()))]))
 
 
 def _layout(image: TiffDirectory) -> tuple[object, ...]:

@@ -73,7 +73,8 @@ def check_tiff(source: ByteSource, limits: SlideLimits) -> CheckedSlide | None:
     sizes = tuple(dict.fromkeys(level.size for level in levels))
     scales = tiff_scale.scale_statements(kind, directories, slide, limits)
     notes = ("other_pages",) if is_flat and len(directories) > len(stack.planes) else ()
-    return CheckedSlide(source.path, kind, sizes, resolve_scale(scales), (source.path,), is_flat, notes, scales)
+    planes = len(stack.planes)
+    return CheckedSlide(source.path, kind, sizes, resolve_scale(scales), (source.path,), is_flat, notes, scales, planes)
 
 
 def check_compression(image: TiffDirectory, source: ByteSource) -> None:

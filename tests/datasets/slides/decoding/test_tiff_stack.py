@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import io
 import itertools
+import re
 
 import numpy as np
 import pytest
 import tifffile
+from PIL import Image
 
 from datasets.slides.deidentification.deidentify import deidentify_slide
+from datasets.slides.deidentification.tiff.writer import TiffWriter
 from datasets.slides.errors import SlideError
+from datasets.slides.formats.tiff_directories import ByteLayout
 from datasets.slides.reader import PlaneError, open_slide
 from datasets.slides.simulate import writers
 from datasets.slides.simulate.slides import simulate_slide
@@ -48,6 +53,66 @@ def write_imagej(path):
     metadata = {"axes": "ZYXS", "spacing": 1.5, "unit": "um"}
     tifffile.imwrite(path, data, imagej=True, metadata=metadata, resolution=(2.0, 2.0))
     return path
+
+
+def restart_jpeg(pixels):
+    """A JPEG of parts of 256 x 8 pixels, and where each of them begins."""
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "JPEG", quality=95, subsampling=0, restart_marker_blocks=32)
+    data = buffer.getvalue()
+    start = data.index(b"\xff\xda") + 2 + int.from_bytes(data[data.index(b"\xff\xda") + 2 :][:2])
+    marks = [match.end() for match in re.finditer(rb"\xff[\xd0-\xd7]", data[start:])]
+    return data, [start, *(start + mark for mark in marks)]
+
+
+def write_ndpi(path, heights=(1_500, -1_500, 0), with_tables=True, planes=PLANES):
+    """SIMULATED: the layout of a NanoZoomer, with planes in the order of `heights`, nanometres from the best focus."""
+    layout = ByteLayout("<", False, is_ndpi=True)
+    with path.open("wb") as file:
+        writer = TiffWriter(file, layout)
+        for height in heights:
+            pixels = planes[sorted(heights).index(height)]
+            data, starts = restart_jpeg(pixels)
+            rows, columns = pixels.shape[:2]
+            tags = {256: (4, [columns]), 257: (4, [rows]), 258: (3, [8, 8, 8]), 259: (3, [7]), 262: (3, [6])}
+            tags |= {277: (3, [3]), 278: (4, [rows]), 282: (5, [20_000, 1]), 283: (5, [20_000, 1]), 296: (3, [3])}
+            tags |= {271: (2, b"Hamamatsu\0"), 305: (2, b"NDP.scan SIMULATED\0"), 530: (3, [1, 1])}
+            tags |= {65420: (4, [1]), 65421: (11, [20.0]), 65422: (9, [0]), 65423: (9, [0]), 65424: (9, [height])}
+            tags |= {65426: (4, starts)} if with_tables else {}
+            writer.add_image(tags, writer.add_bytes(data), is_tiled=False)
+    return path
+
+
+def test_an_ndpi_stack_is_read_by_its_distances_from_the_best_focus_and_copied(tmp_path):
+    path = write_ndpi(tmp_path / "Zhang.ndpi")
+    (tmp_path / "copy").mkdir()
+    copied = deidentify_slide(path, tmp_path / "copy", key=b"k" * 32)
+    for file in (path, copied.path):
+        with open_slide(file) as slide:
+            assert (slide.metadata.format, slide.metadata.planes, slide.metadata.plane_spacing) == ("ndpi", 3, 1.5)
+            assert slide.metadata.mpp == (0.5, 0.5)
+            for plane, pixels in enumerate(PLANES):
+                expected = np.asarray(Image.open(io.BytesIO(restart_jpeg(pixels)[0])))
+                difference = np.abs(slide.read(0, 0, (512, 256), 0, plane).astype(int) - expected)
+                assert difference.max() <= 3, plane
+            sharpest = slide.read(0, 0, (512, 256))
+            assert np.abs(sharpest.astype(int) - np.concatenate([SHARP, SHARP], 1)).mean() < 12
+            assert np.array_equal(sharpest[:, :256], slide.read(0, 0, (256, 256), 0, 0))
+            assert np.array_equal(sharpest[:, 256:], slide.read(256, 0, (256, 256), 0, 2))
+    assert copied.proof.regions == 4 * 3
+
+
+def test_an_ndpi_stack_whose_images_have_no_tables_is_read_whole_where_they_are_small(tmp_path):
+    with open_slide(write_ndpi(tmp_path / "a.ndpi", with_tables=False)) as slide:
+        assert slide.metadata.planes == 3
+        tall = slide.read(100, 50, (64, 64), 0, 2)
+    expected = np.asarray(Image.open(io.BytesIO(restart_jpeg(PLANES[2])[0])))[50:114, 100:164]
+    assert np.abs(tall.astype(int) - expected).max() <= 3
+
+
+def test_an_ndpi_of_one_plane_is_no_stack(tmp_path):
+    with open_slide(write_ndpi(tmp_path / "a.ndpi", heights=(0,), planes=PLANES[:1])) as slide:
+        assert slide.metadata.planes == 1
 
 
 def planes_of(path):
