@@ -101,7 +101,8 @@ def _column_table(column: ColumnSchema) -> str:
     if column.number_format not in (None, NumberFormat()):
         assert column.number_format is not None
         form = column.number_format
-        fields["number_format"] = f'{{ decimal = "{form.decimal}", grouped = {str(form.grouped).lower()} }}'
+        suffix = f", suffix = {_toml_string(form.suffix)}" if form.suffix else ""
+        fields["number_format"] = f'{{ decimal = "{form.decimal}", grouped = {str(form.grouped).lower()}{suffix} }}'
     return "{ " + ", ".join(f"{name} = {value}" for name, value in fields.items()) + " }"
 
 

@@ -34,6 +34,7 @@ UNAMBIGUOUS = ("YYYY-MM-DD", "YYYYMMDD", "YYYY年MM月DD日", "YYYY-MM", "YYYY�
 _MONTHS = {name: number for number, name in enumerate(
     ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"), 1)}  # fmt: skip
 _DATE_NAMES = r"(?i)date|time|_dt$|_at$|day$|month$|日期|时间|年月|日$|month_|period|serial"
+_MIN_REPEATED = 10_000  # values of a column of which each different one is parsed once
 _SAMPLE = 50  # values by which a form is considered at all
 _MIN_SHARE = 0.99  # of the values that must be dates for a column to be one of dates
 _MIN_MAIN_SHARE = 0.05  # of the values that must have the main form where several are mixed
@@ -41,6 +42,15 @@ _MIN_MAIN_SHARE = 0.05  # of the values that must have the main form where sever
 
 def parse_dates(text: pl.Series, form: str) -> pl.Series:
     """Dates; null for a text that is none in this form. A month is its first day."""
+    if text.len() < _MIN_REPEATED:
+        return _parse_each(text, form)
+    distinct = text.drop_nulls().unique()  # a column of dates has few
+    if distinct.len() * 2 > text.len():
+        return _parse_each(text, form)
+    return text.replace_strict(distinct, _parse_each(distinct, form), default=None, return_dtype=pl.Date)
+
+
+def _parse_each(text: pl.Series, form: str) -> pl.Series:
     text = strip_blanks(text.str.normalize("NFKC"))
     if form == EXCEL_SERIAL:
         days = text.str.extract(r"^(\d{5})(?:\.\d+)?$").cast(pl.Int32, strict=False)

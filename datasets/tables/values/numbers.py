@@ -18,6 +18,9 @@ GROUPED = {
     ".": r"^-?[1-9]\d{0,2}(?:,\d{2,3})*,\d{3}(?:\.\d+)?$",
     ",": r"^-?[1-9]\d{0,2}(?:\.\d{3})+(?:,\d+)?$",
 }
+COUNTED = ("个月", "月", "年", "天", "日", "岁", "周岁", "次", "笔", "户", "人", "件", "头", "只", "棵", "株", "亩",
+           "公顷", "平方米", "平米", "㎡", "吨", "公斤", "千克", "months?", "years?", "days?", "times", "persons?")  # fmt: skip
+_COUNTED = rf"(?i)\d\s*({'|'.join(COUNTED)})\s*$"
 PLAIN = r"^[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?$"
 TRUTH = {"true": 1.0, "false": 0.0}
 MAX_VOTES = 1_000  # values of a column by which its decimal sign is told
@@ -27,13 +30,15 @@ MAX_EXACT_DIGITS = 15  # of a number that a float64, and Excel, still holds digi
 class NumberFormat(BaseModel):
     """How a column's numbers are written as text, beyond what a machine writes.
 
-    decimal: the sign before the decimals. grouped: whether the other sign divides the digits into groups.
+    decimal: the sign before the decimals. grouped: whether the other sign divides the digits into groups. suffix: what
+    is counted, written behind the digits of some.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     decimal: Literal[".", ","] = "."
     grouped: bool = False
+    suffix: str = ""
 
 
 PLAIN_FORMAT = NumberFormat()
@@ -67,8 +72,19 @@ def parse_numbers(text: pl.Series, format: NumberFormat | None = None) -> pl.Ser
     open_rows = (text.is_not_null() & values.is_null()) | (
         text.str.contains(r"^\s*-?[1-9]\d{0,2}(?:\.\d{3})+\s*$").fill_null(False) if is_grouped_plain else False
     )
-    parsed = _parse_written(text.filter(open_rows), format)
+    parsed = _parse_written(_without_suffix(text.filter(open_rows), format.suffix), format)
     return values.scatter(open_rows.arg_true(), parsed) if open_rows.any() else values
+
+
+def _without_suffix(text: pl.Series, suffix: str) -> pl.Series:
+    return text.str.replace(rf"(\d)\s*{re.escape(suffix)}\s*$", "${1}") if suffix else text
+
+
+def _find_suffix(odd: pl.Series) -> str:
+    """What the texts count, where all that count anything count the same: "3次", "12 months"."""
+    suffixes = odd.str.extract(_COUNTED, 1).drop_nulls()
+    distinct = suffixes.unique()
+    return str(distinct[0]) if distinct.len() == 1 and suffixes.len() * 2 >= odd.len() else ""
 
 
 def _parse_written(text: pl.Series, format: NumberFormat) -> pl.Series:
@@ -130,6 +146,11 @@ def infer_format(text: pl.Series, file_decimal: Literal[".", ","] | None = None)
     odd = text.filter(text.is_not_null() & parse_plain(text).is_null())
     if not odd.len() and file_decimal != ",":
         return NumberForms(PLAIN_FORMAT)  # as machines write them: the common case
+    if suffix := _find_suffix(odd):
+        forms = infer_format(_without_suffix(text, suffix), file_decimal)
+        example = odd.filter(odd.str.contains(_COUNTED))[0]
+        format = forms.format.model_copy(update={"suffix": suffix})
+        return NumberForms(format, (f"written with the unit {suffix!r} ({example!r})", *forms.remarks))
     dotted = text.filter(text.str.contains(r"^\s*-?[1-9]\d{0,2}(?:\.\d{3})+\s*$").fill_null(False))
     votes = _decimal_votes(text)
     proven: Literal[".", ","] | None = "." if votes["."] > votes[","] else "," if votes[","] > votes["."] else None

@@ -382,3 +382,12 @@ def test_every_refusal_of_a_file_has_a_sentence_in_chinese():
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "UnreadableFileError":
                 assert len(node.args) == 2, f"{path.name}, line {node.lineno}"
+
+
+def test_a_workbook_of_excel_97_is_read_with_its_dates_and_without_its_totals():
+    """loans.xls was written by xlwt: a title over merged cells, dates with a format, a row of totals."""
+    raw = read_raw(Path(__file__).with_name("loans.xls"))
+    assert raw.frame.columns == ["合同编号", "年收入", "逾期次数", "申请日期", "结果"]
+    assert raw.frame.height == 12
+    assert raw.frame.row(3) == ("HT003", "3001.5", "0", "2023-04-05", "正常")
+    assert raw.remarks == ("1 row is a row of totals and left out (row 14).",)

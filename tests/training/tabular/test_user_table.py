@@ -8,6 +8,7 @@ import random
 import tomllib
 from datetime import date
 
+import numpy as np
 import polars as pl
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -16,7 +17,8 @@ from hypothesis import strategies as st
 from datasets.errors import DataError, InvalidTableError
 from training.config import ConfigError, parse
 from training.tabular.config_draft import draft_config
-from training.tabular.user_table import UserTableConfig, read
+from training.tabular.profile.summary import summarise
+from training.tabular.user_table import UserTableConfig, read, read_user_table
 
 ROWS = 200
 
@@ -145,6 +147,21 @@ def test_a_drafted_config_describes_each_column_and_is_valid(odd):
     ]
 
 
+def test_long_numbers_of_one_length_that_never_repeat_are_identifiers(tmp_path):
+    rng = random.Random(2)
+    frame = pl.DataFrame(
+        {
+            "LoanNr_ChkDgt": [1_000_000_000 + rng.randrange(9_000_000_000) for _ in range(400)],
+            "amount": [int(rng.lognormvariate(16, 1)) for _ in range(400)],
+            "y": [int(rng.random() < 0.3) for _ in range(400)],
+        }
+    )
+    frame.write_csv(tmp_path / "loans.csv")
+    table, _, remarks = read(UserTableConfig(file=tmp_path / "loans.csv", target="y"))
+    assert (table["LoanNr_ChkDgt"].role, table["amount"].role) == ("id", "indicator")
+    assert any("differ in every row like an identifier" in remark for remark in remarks)
+
+
 def test_rare_levels_are_joined_where_the_frequent_ones_are_most_of_the_rows(tmp_path):
     rng = random.Random(1)
     trades = [f"trade {rng.choice((1, 2, 3, 4))}" if i % 5 else f"rare {i}" for i in range(1_000)]
@@ -167,6 +184,41 @@ def test_rare_levels_are_joined_where_the_frequent_ones_are_most_of_the_rows(tmp
     assert read(drafted)[0].columns == table.columns
     all_levels = config.model_copy(update={"columns": {"trade": {"kind": "category"}}})
     assert len(read(all_levels)[0]["trade"].levels) == 204
+
+
+@pytest.mark.slow
+def test_a_million_rows_are_read_and_summarised(tmp_path):
+    rows, rng = 1_000_000, np.random.default_rng(4)
+    income = rng.gamma(2, 3e4, rows)
+    frame = pl.DataFrame(
+        {
+            "合同编号": pl.int_range(rows, eager=True).cast(pl.String),
+            "申请日期": pl.Series(rng.integers(18_000, 19_500, rows))
+            .cast(pl.Int32)
+            .cast(pl.Date)
+            .dt.strftime("%Y/%m/%d"),
+            "收入": pl.Series(income.round(2)).cast(pl.String),
+            "行业": pl.Series(rng.zipf(1.5, rows).clip(1, 5_000)).cast(pl.String) + "类",
+            "性别": rng.choice(["男", "女"], rows),
+            "结果": np.where(rng.random(rows) < 0.02, "违约", "正常"),
+        }
+    ).with_columns(
+        pl.when(pl.int_range(rows) % 50_000 == 7).then(pl.lit("#DIV/0!")).otherwise(pl.col("收入")).alias("收入")
+    )
+    path = tmp_path / "loans.csv"
+    path.write_bytes(frame.write_csv().encode("gb18030"))
+    user_table = read_user_table(UserTableConfig(file=path, target="结果", positive_labels="违约"))
+    table = user_table.table
+    assert user_table.frame.height == rows
+    assert {column.name: column.role for column in table.columns} == {
+        "合同编号": "id", "申请日期": "time", "收入": "indicator", "行业": "indicator", "性别": "audit",
+        "结果": "target",
+    }  # fmt: skip
+    assert user_table.frame["收入"].null_count() == 20
+    assert table["行业"].other_level == "(other)"
+    summary = summarise(user_table)
+    assert summary.bad_rate == pytest.approx(0.02, abs=0.001)
+    assert sum(bin.rows for bin in summary.times) == rows
 
 
 CELL_WRITERS = (

@@ -18,6 +18,7 @@ MAX_LEVELS = 60  # of a category; with more distinct values a text column counts
 MAX_FREQUENT_LEVELS, MIN_LEVEL_ROWS = 500, 30  # a category may have more levels where each has so many rows on average
 OTHER_LEVEL, MIN_FREQUENT_SHARE = "(other)", 0.5  # of rare levels together; of the rows whose levels are frequent
 MAX_ODD_SHARE, MAX_ODD_ROWS = 0.01, 3  # of values that are no numbers in a column of numbers
+FIRST_VALUES = 2_000  # of a column, most of which are numbers if it is one of numbers
 MAX_SAMPLE = 100_000  # values by which the form of a column is recognised; all values are then read by it
 ID_NAME = re.compile(
     r"(^|_|\b)(id|uuid|guid|key|index|rownum|row_number|unnamed.*|no|nr|number|phone|mobile|tel)$"
@@ -27,6 +28,7 @@ ID_NAME = re.compile(
 ID_CARD, ID_CARD_WEIGHTS = re.compile(r"^\d{17}[\dXx]$"), (7, 9, 10, 5, 8, 4, 2, 1, 6, 3, 7, 9, 10, 5, 8, 4, 2)
 LEFT_OUT = "it is left out of the model. Declare its role to keep it."
 AUDITED = 'it is compared between groups and is no input. To use it, declare role = "indicator" and a reason.'
+MIN_ID_DIGITS, MIN_ID_ROWS = 8, 200  # of numbers that are one as long as the other and differ in every row
 MIN_NAMES = 20  # different texts of a column of names or addresses
 
 
@@ -130,6 +132,9 @@ def _infer_text(
         return
     forms = numbers.infer_format(without_none.head(MAX_SAMPLE), decimal)
     number_format = NumberFormat.model_validate(declared.get("number_format", forms.format))
+    first = without_none.head(FIRST_VALUES)
+    if numbers.parse_numbers(first, number_format).null_count() * 2 > first.len():
+        return  # texts: the others need not be looked at
     values = numbers.parse_numbers(without_none, number_format)
     odd = without_none.filter(values.is_null())
     if odd.len() > max(MAX_ODD_ROWS, MAX_ODD_SHARE * without_none.len()) or odd.len() * 2 > without_none.len():
@@ -265,6 +270,9 @@ def _identifier_reason(name: str, known: pl.Series, distinct: int) -> str | None
         return "holds numbers of mobile phones"
     if bool((text.str.len_chars() > numbers.MAX_EXACT_DIGITS).any()):
         return "holds long numbers like an identifier"
+    lengths = text.str.len_chars()
+    if lengths.min() == lengths.max() and int(lengths[0]) >= MIN_ID_DIGITS and distinct == known.len() >= MIN_ID_ROWS:
+        return "holds numbers of one length that differ in every row like an identifier"
     values = text.str.strip_chars_end("Xx").cast(pl.Float64)
     is_sequence = float(values.max()) - float(values.min()) + 1 == known.len() == distinct  # type: ignore[arg-type]
     return "numbers the rows like an identifier" if is_sequence or ID_NAME.search(name) else None

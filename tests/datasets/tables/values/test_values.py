@@ -151,3 +151,27 @@ def test_serial_numbers_and_texts_of_dates_may_be_mixed(texts, days):
 def test_numbers_beside_a_few_dates_are_no_dates():
     assert dates.infer_date_form(pl.Series("amount", ["45012", "38000", "99000", "120000"] * 20), "amount").form is None
     assert dates.infer_date_form(pl.Series("amount", ["45012", "2023-01-04"] + ["12"] * 98), "amount").form is None
+
+
+@pytest.mark.parametrize(
+    ("texts", "suffix", "values"),
+    [
+        (["3次", "0次", "12 次", "5"], "次", [3, 0, 12, 5]),
+        (["36个月", "１２个月", " 6个月 "], "个月", [36, 12, 6]),
+        (["1,200.5亩", "30亩", "2亩"], "亩", [1200.5, 30, 2]),
+        (["12 months", "6 months", "24 months"], "months", [12, 6, 24]),
+        (["2次", "-3次", "1.2万次"], "次", [2, -3, None]),
+    ],
+)
+def test_a_unit_behind_the_digits_is_learned_and_no_other_is_taken_for_it(texts, suffix, values):
+    series = pl.Series(texts)
+    format = numbers.infer_format(series).format
+    assert format.suffix == suffix
+    assert numbers.parse_numbers(series, format).to_list() == values
+    assert numbers.parse_numbers(pl.Series(["3年", "3 weeks", "7"]), format).to_list() == [None, None, 7]
+
+
+@pytest.mark.parametrize("texts", [["1年", "6个月", "2年"], ["1类", "2类", "3类"], ["3A", "4B"]])
+def test_units_that_differ_and_words_that_are_no_units_make_no_numbers(texts):
+    series = pl.Series(texts)
+    assert numbers.parse_numbers(series, numbers.infer_format(series).format).null_count() == 3 - (len(texts) < 3)

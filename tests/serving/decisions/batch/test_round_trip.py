@@ -31,6 +31,7 @@ WAYS = {  # how people write a number
     "yuan": lambda x: f"￥{x:,.2f}",
     "padded": lambda x: f"  {x:.1f} ",
     "brackets": lambda x: f"({x:.2f})",
+    "counted": lambda x: f"{x:.0f}次",
     "full_width": lambda x: f"{x:.0f}".translate(str.maketrans("0123456789", "０１２３４５６７８９")),
 }
 COMMA = {"decimal_comma": lambda x: f"{x:.2f}".replace(".", ",")}
