@@ -33,6 +33,7 @@ CONFIG_FILES = (
     ("Policy of slide readings", "configs/policies/pathology.toml", "models.pathology.policy", "ReadingPolicy"),
     ("Stress scenarios", "configs/stress.toml", "models.scitech_risk.stress", "StressConfig"),
     ("Consent rules", "configs/consent.toml", "serving.privacy.consent.rules", "ConsentRules"),
+    ("Authority of people", "configs/authority.toml", "serving.governance.human_decisions.authority", "Authority"),
     ("Prices", "configs/prices.toml", "serving.core.billing.prices", "PriceList"),
 )
 

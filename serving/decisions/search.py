@@ -13,6 +13,7 @@ from pydantic import Field
 from serving.core.db import lookup
 from serving.core.db.lookup import decision_ids_about
 from serving.core.db.schema import BATCHES, DECISIONS, OVERRIDES, REFERRALS
+from serving.core.db.tables.governance import PROPOSED
 from serving.core.http.request import JSONResponse, Request, Response
 from serving.core.http.router import Routes
 from serving.core.http.schema import STORE_PROBLEMS, Schema, json_response, operation, query_params
@@ -39,6 +40,10 @@ DEFAULT_LIMIT, MAX_LIMIT = 50, 200  # rows of a page
 SCAN_STEP = 100  # decisions read at a time, for a page of one row too: the next match may be far
 MAX_SCANNED = 5_000  # decisions read for one page, where the filter is on the answer
 MAX_TEXT_CHARS = 255  # characters of a name
+ACT_FIELDS = {
+    "override": ("decision", "limit", "reason", "reason_code", "state", "proposed_by", "by", "at"),
+    "referral": ("to", "note", "by", "at"),
+}
 DECISION_VALUES = ("approve", "refer")
 PROBLEMS = {
     "/v1/decisions": ("bad_parameter", *STORE_PROBLEMS),
@@ -141,7 +146,10 @@ def _search_referred(connection: sa.Connection, tenant: str, options: Row, limit
         .subquery()
     )
     decided_since = sa.exists().where(
-        OVERRIDES.c.tenant == tenant, OVERRIDES.c.about == REFERRALS.c.about, OVERRIDES.c.id > REFERRALS.c.id
+        OVERRIDES.c.tenant == tenant,
+        OVERRIDES.c.about == REFERRALS.c.about,
+        OVERRIDES.c.id > REFERRALS.c.id,
+        OVERRIDES.c.state != PROPOSED,
     )
     statement = (
         sa.select(REFERRALS.c.about)
@@ -211,7 +219,7 @@ def _paginate(
                 if len(rows) == limit:
                     before = decision_id
                     break
-    return {"decisions": _attach_follow_ups(connection, tenant, rows), "next": before}
+    return {"decisions": _attach_acts(connection, tenant, rows), "next": before}
 
 
 def _search_by_id(connection: sa.Connection, tenant: str, options: Row, limit: int) -> Row:
@@ -247,20 +255,24 @@ def _product_name(scope: str) -> str:
     return next((product.name for product in products().values() if product.scope == scope), "")
 
 
-def _attach_follow_ups(connection: sa.Connection, tenant: str, rows: list[Row]) -> list[Row]:
-    """Add the newest referral and override to each decision."""
-    ids = [row["decision_id"] for row in rows]
-    for name, table, columns in (
-        ("override", OVERRIDES, ("decision", "limit", "reason", "by", "at")),
-        ("referral", REFERRALS, ("to", "note", "by", "at")),
-    ):
-        statement = sa.select(table).where(table.c.tenant == tenant, table.c.about.in_(ids)).order_by(table.c.id)
-        latest = {
-            follow_up["about"]: {column: follow_up[column] for column in columns}
-            for follow_up in connection.execute(statement).mappings()
-        }
-        for row in rows:
-            row[name] = latest.get(row["decision_id"])
+def _attach_acts(connection: sa.Connection, tenant: str, rows: list[Row]) -> list[Row]:
+    """Add what people did about each decision, in order; the newest referral and override in force; and the proposal
+    that waits for a second person.
+    """
+    acts: dict[str, list[Row]] = {row["decision_id"]: [] for row in rows}
+    for kind, table in (("override", OVERRIDES), ("referral", REFERRALS)):
+        statement = sa.select(table).where(table.c.tenant == tenant, table.c.about.in_(acts))
+        for act in connection.execute(statement).mappings():
+            acts[act["about"]].append({"kind": kind, "id": act["id"], **{name: act[name] for name in ACT_FIELDS[kind]}})
+    for row in rows:
+        in_order = sorted(acts[row["decision_id"]], key=lambda act: act["id"])
+        overrides = [act for act in in_order if act["kind"] == "override"]
+        referrals = [act for act in in_order if act["kind"] == "referral"]
+        in_force = [act for act in overrides if act["state"] != PROPOSED]
+        row["acts"] = in_order
+        row["override"] = in_force[-1] if in_force else None
+        row["proposal"] = overrides[-1] if overrides and overrides[-1]["state"] == PROPOSED else None
+        row["referral"] = referrals[-1] if referrals else None
     return rows
 
 
@@ -286,7 +298,7 @@ def paths() -> Schema:
             "get": operation(
                 PROBLEMS["/v1/decisions"],
                 "decisions",
-                "The tenant's decisions, newest first, with the newest referral and override. Rows of batches "
+                "The tenant's decisions, newest first, each with what people did about it. Rows of batches "
                 "are found only by subject, id or referral",
                 json_response(
                     {

@@ -18,14 +18,9 @@ from serving.core.http.schema import (
     path_param,
     query_params,
 )
-from serving.governance.monitoring.outcomes import (
-    MAX_OUTCOMES,
-    Approval,
-    CreditOutcome,
-    Decline,
-    Referral,
-    SlideOutcome,
-)
+from serving.governance.human_decisions.overrides import Approval, Decline
+from serving.governance.human_decisions.referrals import Referral
+from serving.governance.monitoring.outcomes import MAX_OUTCOMES, CreditOutcome, SlideOutcome
 from serving.governance.routes import EffectsQuery, TraceQuery
 
 ENTRY_PROBLEMS = (*BODY_PROBLEMS, "bad_header", "invalid_request", "key_reused", *STORE_PROBLEMS)
@@ -35,6 +30,7 @@ PROBLEMS = {
     "/v1/decisions/{id}/trace": ("unknown_decision", *STORE_PROBLEMS),
     "/v1/decisions/{id}/override": ("unknown_decision", *ENTRY_PROBLEMS),
     "/v1/decisions/{id}/refer": ("unknown_decision", *ENTRY_PROBLEMS),
+    "/v1/authority": (),
     "/v1/subjects/{id}/trace": ("bad_parameter", *STORE_PROBLEMS),
     "/v1/outcomes": ENTRY_PROBLEMS,
     "/v1/effects": ("bad_parameter", *STORE_PROBLEMS),
@@ -105,8 +101,9 @@ def paths() -> Schema:
             "post": _operation(
                 "/v1/decisions/{id}/override",
                 "override",
-                "Record what a person decided instead; the newest counts, and the decision itself stays as it was",
-                {"type": "object", "required": ["override_id", "decision_id", "decision", "said"]},
+                "Record what a person decided instead; the newest in force counts, and the decision stays as it was. "
+                "An amount beyond their authority is only proposed until another person approves the same",
+                {"type": "object", "required": ["override_id", "decision_id", "decision", "state", "said"]},
                 parameters=[DECISION_ID, IDEMPOTENCY_KEY_PARAM],
                 requestBody=json_body(override),
             )
@@ -119,6 +116,14 @@ def paths() -> Schema:
                 {"type": "object", "required": ["referral_id", "decision_id", "to", "note", "by", "at"]},
                 parameters=[DECISION_ID, IDEMPOTENCY_KEY_PARAM],
                 requestBody=json_body(Referral),
+            )
+        },
+        "/v1/authority": {
+            "get": _operation(
+                "/v1/authority",
+                "authority",
+                "What the person may decide instead of a model, by product, and the reasons to choose from",
+                {"type": "object", "required": ["limits", "min_text", "confirm_hours", "reasons"]},
             )
         },
         "/v1/subjects/{id}/trace": {

@@ -17,6 +17,8 @@ from serving.core.http.request import JSONResponse, Request, Response
 from serving.core.http.router import Routes
 from serving.core.http.validation import DAY, RequestModel, Rule, json_object, matching, one_of, parse, parse_query
 from serving.decisions.service import DecisionService
+from serving.governance.human_decisions import overrides, referrals
+from serving.governance.human_decisions.authority import load_authority
 from serving.governance.lineage import trace
 from serving.governance.monitoring import outcomes, performance
 from serving.governance.monitoring.alarms import current_alarms
@@ -45,12 +47,14 @@ class EffectsQuery(RequestModel):
 class GovernanceRoutes:
     def __init__(self, service: DecisionService):
         self.service, self.settings, self.store = service, service.settings, service.store
+        self.authority = load_authority()
 
     def routes(self) -> Routes:
         return {
             "/v1/decisions/{id}/trace": {"GET": self.trace_decision},
             "/v1/decisions/{id}/override": {"POST": self.post_override},
             "/v1/decisions/{id}/refer": {"POST": self.post_referral},
+            "/v1/authority": {"GET": self.get_authority},
             "/v1/subjects/{id}/trace": {"GET": self.trace_subject},
             "/v1/outcomes": {"POST": self.post_outcomes},
             "/v1/effects": {"GET": self.get_effects},
@@ -104,19 +108,36 @@ class GovernanceRoutes:
     async def post_override(self, request: Request) -> Response:
         payload, digest = await json_object(request, self.settings.limits)
         decision = await self._find_decision(request)
-        override = parse(outcomes.override_model(payload), payload)
-        scope = f"override {request.principal.tenant} {decision.id}"
+        override = parse(overrides.override_model(payload), payload)
+        if faults := overrides.find_faults(override, decision, self.authority):
+            raise ProblemError("invalid_request", errors=faults)
+        scope, principal = f"override {request.principal.tenant} {decision.id}", request.principal
         return await self._run_once(
-            request, scope, digest, lambda c: outcomes.record_override(c, override, decision, request.principal)
+            request,
+            scope,
+            digest,
+            lambda c: overrides.record_override(c, override, decision, principal, self.authority),
+        )
+
+    async def get_authority(self, request: Request) -> Response:
+        """What the principal may decide instead of a model, and the reasons to choose from."""
+        authority, roles = self.authority, request.principal.roles
+        return JSONResponse(
+            {
+                "limits": {product: authority.limit(product, roles) for product in PRODUCTS},
+                "min_text": authority.min_text,
+                "confirm_hours": authority.confirm_hours,
+                "reasons": [reason.model_dump() for reason in authority.reasons],
+            }
         )
 
     async def post_referral(self, request: Request) -> Response:
         payload, digest = await json_object(request, self.settings.limits)
         decision = await self._find_decision(request)
-        referral = parse(outcomes.Referral, payload)
+        referral = parse(referrals.Referral, payload)
         scope = f"refer {request.principal.tenant} {decision.id}"
         return await self._run_once(
-            request, scope, digest, lambda c: outcomes.record_referral(c, referral, decision, request.principal)
+            request, scope, digest, lambda c: referrals.record_referral(c, referral, decision, request.principal)
         )
 
     async def _find_decision(self, request: Request) -> lookup.DecisionRecord:

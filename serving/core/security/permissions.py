@@ -42,6 +42,7 @@ PERMISSIONS: dict[str, frozenset[str]] = {
     "GET /v1/decisions/{id}/trace": frozenset({"bank", "clinic", "pathologist", "auditor"}),
     "POST /v1/decisions/{id}/override": BANK,
     "POST /v1/decisions/{id}/refer": BANK,
+    "GET /v1/authority": BANK_RECORD_ROLES,
     "POST /v1/outcomes": frozenset({"bank", "clinic", "pathologist"}),
     "GET /v1/effects": frozenset({"scientist", "auditor", "operator"}),
     "GET /v1/alarms": OPERATOR,

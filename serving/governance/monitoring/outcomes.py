@@ -1,4 +1,4 @@
-"""Outcomes of decisions and slides, overrides and referrals. All are stored; the newest about a decision counts.
+"""Outcomes of decisions and slides. All are stored; the newest about a decision counts.
 
 {"decision_id": "...", "outcome": "repaid", "at": "2027-01-31", "source": "core banking"}
 {"slide_id": "...", "outcome": "diagnosis", "code": "HSIL", "at": "2027-01-31", "source": "histology"}
@@ -17,10 +17,10 @@ from datasets.errors import FieldError
 from datasets.schema import find_unknown_names
 from serving.core.audit import entries, log
 from serving.core.db.lookup import DecisionRecord
-from serving.core.db.schema import OUTCOMES, OVERRIDES, REFERRALS
+from serving.core.db.schema import OUTCOMES
 from serving.core.http import validation
 from serving.core.http.principal import Principal
-from serving.core.http.validation import RequestModel, Rule, is_number, line, one_of
+from serving.core.http.validation import RequestModel, Rule, line, one_of
 from serving.core.identifiers import new_id, utc_now
 from serving.pathology.upload import request_form
 
@@ -32,9 +32,7 @@ NEGATIVE_CODES = ("NILM", "benign")
 NON_DIAGNOSTIC_CODES = ("UNSATISFACTORY", "unknown")
 CODES = tuple(code for code in request_form.PREVIOUS_RESULTS if code != "unknown")
 TIME_PATTERN = re.compile(r"\d{4}-\d{2}-\d{2}(T\d{2}:\d{2}(:\d{2}(\.\d{1,6})?)?Z)?", re.ASCII)
-MAX_SOURCE_CHARS, MAX_REASON_CHARS = 255, 2_000
-MAX_LIMIT = 1e12  # in whole units of the currency
-MAX_NAME_CHARS = 128
+MAX_SOURCE_CHARS = 255
 
 
 def _is_past(value: Any) -> bool:
@@ -48,11 +46,7 @@ def _is_past(value: Any) -> bool:
     return time <= datetime.now(UTC) + timedelta(days=1)  # in any time zone
 
 
-# The two fields that decide which model a payload belongs to: their rules name the values of both models.
-OUTCOME, DECISION = (
-    one_of(*ID_FIELD),
-    Rule("approve or decline", "approve 或 decline", {}, ("approve", "decline").__contains__),
-)
+OUTCOME = one_of(*ID_FIELD)  # decides which model a payload belongs to, and names the values of both models
 TARGET = Rule(
     "the id that the outcome is about", "该结果所指的编号", {"type": "string"}, lambda value: isinstance(value, str)
 )
@@ -63,12 +57,6 @@ PAST = Rule(
     _is_past,
 )
 SOURCE = line(MAX_SOURCE_CHARS, ": where it is known from", "：信息来源")
-AMOUNT = Rule(
-    f"a number above 0, at most {MAX_LIMIT:,.0f}",
-    f"大于 0、至多 {MAX_LIMIT:,.0f} 的数",
-    {"type": "number", "exclusiveMinimum": 0, "maximum": MAX_LIMIT},
-    lambda value: is_number(value, 0, MAX_LIMIT) and value > 0,
-)
 
 
 class CreditOutcome(RequestModel):
@@ -88,40 +76,6 @@ class SlideOutcome(RequestModel):
     code: Annotated[str, one_of(*CODES)]
     at: Annotated[str, PAST]
     source: Annotated[str, SOURCE]
-
-
-class Override(RequestModel):
-    """What a person decided instead; `limit` in whole units of the currency."""
-
-    decision: Annotated[str, DECISION]
-    limit: Any = None
-    reason: Annotated[str, line(MAX_REASON_CHARS)]
-
-
-class Approval(Override):
-    decision: Annotated[str, replace(DECISION, schema={"const": "approve"})]
-    limit: Annotated[float, AMOUNT]
-
-
-class Decline(Override):
-    decision: Annotated[str, replace(DECISION, schema={"const": "decline"})]
-    limit: Annotated[
-        None,
-        Rule("left out for a decline", "拒绝时不填额度", {"type": "null"}, lambda value: value is None),
-    ] = None
-
-
-class Referral(RequestModel):
-    """To whom a decision is referred, and why."""
-
-    to: Annotated[str, line(MAX_NAME_CHARS)]
-    note: Annotated[str, line(MAX_REASON_CHARS)]
-
-
-def override_model(payload: Row) -> type[Override]:
-    """The model of an override's body, by its decision."""
-    decision = payload.get("decision")
-    return Approval if decision == "approve" else Decline if decision == "decline" else Override
 
 
 def parse_outcomes(body: Row) -> tuple[list[Row], list[FieldError]]:
@@ -202,46 +156,3 @@ def record_outcomes(
         log.append(connection, [entries.row_entry("outcome", row["recorded"], OUTCOMES, row)])
         results.append({"outcome_id": row["id"], "new": True, "corrects": None if latest is None else latest.id})
     return {"outcomes": results}
-
-
-# --- overrides
-
-
-def record_override(connection: sa.Connection, body: Override, decision: DecisionRecord, principal: Principal) -> Row:
-    """Record an override and return the response. The decision itself stays as it was."""
-    row: Row = {
-        "id": new_id(),
-        "tenant": principal.tenant,
-        "about": decision.id,
-        "by": principal.subject,
-        "at": utc_now(),
-    }
-    row |= body.model_dump(include={"decision", "limit", "reason"})
-    row |= {"said": decision.outcome, "model": decision.model, "version": decision.version, "made": decision.created}
-    row["limit"] = None if row["limit"] is None else float(row["limit"])
-    connection.execute(sa.insert(OVERRIDES).values(row))
-    log.append(connection, [entries.row_entry("override", row["at"], OVERRIDES, row)])
-    details = {name: row[name] for name in ("decision", "limit", "reason", "by", "at")}
-    return {"override_id": row["id"], "decision_id": decision.id, **details, "said": decision.outcome}
-
-
-# --- referrals
-
-
-def record_referral(connection: sa.Connection, body: Referral, decision: DecisionRecord, principal: Principal) -> Row:
-    """Record a referral and return the response. It waits for that colleague until a person decides."""
-    row: Row = {
-        "id": new_id(),
-        "tenant": principal.tenant,
-        "about": decision.id,
-        "to": body.to,
-        "note": body.note,
-    }
-    row |= {"by": principal.subject, "at": utc_now()}
-    connection.execute(sa.insert(REFERRALS).values(row))
-    log.append(connection, [entries.row_entry("referral", row["at"], REFERRALS, row)])
-    return {
-        "referral_id": row["id"],
-        "decision_id": decision.id,
-        **{name: row[name] for name in ("to", "note", "by", "at")},
-    }

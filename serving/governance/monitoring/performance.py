@@ -20,6 +20,7 @@ from models.drift import unflatten
 from models.metrics import Interval
 from serving.core.db.lookup import tenant_filter
 from serving.core.db.schema import INPUT_COUNTS, OUTCOMES, OVERRIDES, SLIDE_REPORTS, SLIDES
+from serving.core.db.tables.governance import PROPOSED
 from serving.decisions.input_counts import decode_counts
 from serving.governance.monitoring import statistics
 from serving.governance.monitoring import weekly as weekly_series
@@ -107,8 +108,10 @@ def _input_counts(
 def _latest_by_decision(
     connection: sa.Connection, table: sa.Table, tenant: str | None, model: str | None, since: str
 ) -> dict[Key, list[sa.Row[Any]]]:
-    """The newest outcome, or override, of each decision made since a day."""
+    """The newest outcome, or override in force, of each decision made since a day."""
     statement = _select(table, tenant, model).where(table.c.made >= since).order_by(table.c.id)
+    if table is OVERRIDES:
+        statement = statement.where(OVERRIDES.c.state != PROPOSED)
     latest = {(row.tenant, row.about): row for row in connection.execute(statement)}
     return _group_by_key(latest.values())
 

@@ -43,6 +43,12 @@ def amount(text: str) -> int:
     return int(re.sub(r"\D", "", text))
 
 
+LETTER = {  # in the chosen language: the reason of the person, and the household's rights
+    "en": ("The facts that had to be checked were clarified.", "A person made this decision.", "withdraw your consent"),
+    "zh": ("需核实的事项已核实清楚。", "本决定由工作人员作出。", "撤回后其他事项不受影响"),
+}
+
+
 @pytest.mark.parametrize("language", ["en", "zh"])
 def test_a_household_is_decided_referred_overridden_and_gets_a_letter(open_page, language):
     page = open_page("bank", language=language)
@@ -80,6 +86,7 @@ def test_a_household_is_decided_referred_overridden_and_gets_a_letter(open_page,
     page.click(f"tbody a[href$='{decision}']")
     page.click("details.human-action >> nth=0")
     page.fill("details.human-action >> nth=0 >> input", "55000")
+    page.select_option("details.human-action >> nth=0 >> select >> nth=1", "facts_clarified")
     page.fill("details.human-action >> nth=0 >> textarea", "Seen at home; the debts are paid. 已上门核实，负债已清。")
     page.click("details.human-action >> nth=0 >> button[type=submit]")
     page.wait_for_selector("text=the debts are paid")
@@ -91,8 +98,10 @@ def test_a_household_is_decided_referred_overridden_and_gets_a_letter(open_page,
     assert "debts are paid" not in letter, "the reason was written for the log"
     page.fill(".no-print textarea", "Thank you for showing us your books. 感谢您出示账目。")
     page.wait_for_selector(".letter >> text=感谢您出示账目")
-    for expected in ("withdraw your consent", "撤回后其他事项不受影响"):
+    for expected in LETTER[language]:
         assert expected in letter
+    assert not any(text in letter for text in LETTER["zh" if language == "en" else "en"])
+    assert not page.locator(".letter h2 >> text=/favour|lowered|有利|不利/").count(), "reasons of the model"
     page.emulate_media(media="print")
     assert page.locator(".top").is_hidden()
     screenshot(page, f"credit_letter_{language}")
@@ -168,7 +177,7 @@ def request_decision(client, people, made, index=3) -> str:
 
 def test_a_letter_offers_nothing_before_the_human_decision_is_known(open_page, client, people, made):
     decision = request_decision(client, people, made)
-    override = {"decision": "decline", "reason": "Internal: the deed looks forged"}
+    override = {"decision": "decline", "reason": "Internal: the deed looks forged", "reason_code": "documents_missing"}
     assert client.post(f"/v1/decisions/{decision}/override", json=override).status_code == 200
     page = open_page("bank", path="/console/credit/decisions")
     page.wait_for_selector("tbody tr")
@@ -181,6 +190,7 @@ def test_a_letter_offers_nothing_before_the_human_decision_is_known(open_page, c
     page.wait_for_selector(".letter")
     letter = page.inner_text(".letter")
     assert "unable to offer" in letter
+    assert "Documents that we asked for are missing." in letter
     for forbidden in ("We can lend", "forged", "What would raise"):
         assert forbidden not in letter
     referral = {"to": "li.na", "note": "Once more, please"}

@@ -11,6 +11,7 @@ import sqlalchemy as sa
 
 from serving.core.db.schema import BATCHES, METER, REFERRALS
 from serving.core.http.validation import validate
+from serving.governance.human_decisions import overrides, referrals
 from serving.governance.monitoring import outcomes
 from serving.pathology.upload import request_form
 from serving.privacy.consent import grants
@@ -302,8 +303,8 @@ def test_ten_thousand_unknown_names_are_reported_as_a_few_and_a_count(inside):
 @pytest.mark.parametrize(
     "fault",
     [
-        lambda body: validate(outcomes.override_model(body), body)[1],
-        lambda body: validate(outcomes.Referral, body)[1],
+        lambda body: validate(overrides.override_model(body), body)[1],
+        lambda body: validate(referrals.Referral, body)[1],
         lambda body: validate(promotion.Promotion, body)[1],
         lambda body: outcomes.parse_outcomes(body)[1],
         lambda body: outcomes.parse_outcomes({"outcomes": [body]})[1],

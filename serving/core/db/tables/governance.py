@@ -101,6 +101,9 @@ class OverrideRow(TypedDict):
     decision: str
     limit: float | None
     reason: str
+    reason_code: str | None
+    state: str
+    proposed_by: str | None
     by: str
     at: str
     said: str
@@ -109,7 +112,9 @@ class OverrideRow(TypedDict):
     made: str
 
 
-# What a person decided instead of the model. The newest override of a decision counts.
+DECIDED, PROPOSED, CONFIRMED = "decided", "proposed", "confirmed"  # states of an override
+
+# What a person decided instead of the model. The newest override of a decision that is in force, not proposed, counts.
 OVERRIDES = sa.Table(
     "overrides",
     METADATA,
@@ -119,6 +124,9 @@ OVERRIDES = sa.Table(
     sa.Column("decision", sa.String(16), nullable=False),  # approve, decline
     sa.Column("limit", sa.Float),
     sa.Column("reason", sa.String(2_000), nullable=False),
+    sa.Column("reason_code", sa.String(64)),  # of configs/authority.toml; null in rows from before
+    sa.Column("state", sa.String(16), nullable=False, server_default=DECIDED),
+    sa.Column("proposed_by", sa.String(128)),  # who proposed the amount that this one confirms
     sa.Column("by", sa.String(128), nullable=False),
     sa.Column("at", sa.String(32), nullable=False),
     sa.Column("said", sa.String(16), nullable=False),  # the model's decision

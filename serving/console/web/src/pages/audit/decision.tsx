@@ -7,7 +7,7 @@ import { ErrorMessage, Loading, ResourceView } from "../../ui/feedback";
 import { translate, Text, labelOf } from "../../ui/i18n";
 import { text, utf8, type Bytes } from "../../proof/bytes";
 import { canonical, parse } from "../../proof/json";
-import { HumanActions } from "../credit/decision";
+import { HumanActions } from "../credit/human-decision";
 import type { DecisionsPage } from "../credit/types";
 import { logKey, LogKeyCard } from "./log-key";
 import { VerificationSteps, useVerification } from "./verification-steps";

@@ -34,7 +34,7 @@ export interface Answer {
   approval_line: number;
   referral: Sentence[];
   ledger: Ledger | null;
-  reasons: (Sentence & { indicator: string; points: number })[];
+  reasons: (Sentence & { indicator: string; value: unknown; points: number })[];
   raises?: (Sentence & { indicator: string; gain: number; limit: number })[];
   remarks?: Sentence[];
   model: { name: string; version: string; bundle: string };
@@ -84,8 +84,42 @@ export interface DecisionRow {
   grade: string | null;
   stored: boolean;
   simulated: boolean;
-  override: { decision: string; limit: number | null; reason: string; by: string; at: string } | null;
-  referral: { to: string; note: string; by: string; at: string } | null;
+  override: OverrideAct | null;
+  proposal: OverrideAct | null;
+  referral: ReferralAct | null;
+  acts: Act[];
+}
+
+// What a person decided; `proposed`: beyond their authority, until another person approves the same amount.
+export interface OverrideAct {
+  kind: "override";
+  id: string;
+  decision: string;
+  limit: number | null;
+  reason: string;
+  reason_code: string | null;
+  state: "decided" | "proposed" | "confirmed";
+  proposed_by: string | null;
+  by: string;
+  at: string;
+}
+
+export interface ReferralAct {
+  kind: "referral";
+  id: string;
+  to: string;
+  note: string;
+  by: string;
+  at: string;
+}
+
+export type Act = OverrideAct | ReferralAct;
+
+export interface Authority {
+  limits: Record<string, number>;
+  min_text: number;
+  confirm_hours: number;
+  reasons: { code: string; decision: string; en: string; zh: string }[];
 }
 
 export interface DecisionsPage {

@@ -1,0 +1,1 @@
+"""What people decide instead of a model: overrides within their authority, and referrals to colleagues."""
