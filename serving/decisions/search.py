@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from pydantic import Field
 
 from serving.core.db import lookup
+from serving.core.db.acts import read_acts
 from serving.core.db.lookup import decision_ids_about
 from serving.core.db.schema import BATCHES, DECISIONS, OVERRIDES, REFERRALS
 from serving.core.db.tables.governance import PROPOSED
@@ -40,10 +41,6 @@ DEFAULT_LIMIT, MAX_LIMIT = 50, 200  # rows of a page
 SCAN_STEP = 100  # decisions read at a time, for a page of one row too: the next match may be far
 MAX_SCANNED = 5_000  # decisions read for one page, where the filter is on the answer
 MAX_TEXT_CHARS = 255  # characters of a name
-ACT_FIELDS = {
-    "override": ("decision", "limit", "reason", "reason_code", "state", "proposed_by", "by", "at"),
-    "referral": ("to", "note", "by", "at"),
-}
 DECISION_VALUES = ("approve", "refer")
 PROBLEMS = {
     "/v1/decisions": ("bad_parameter", *STORE_PROBLEMS),
@@ -259,13 +256,9 @@ def _attach_acts(connection: sa.Connection, tenant: str, rows: list[Row]) -> lis
     """Add what people did about each decision, in order; the newest referral and override in force; and the proposal
     that waits for a second person.
     """
-    acts: dict[str, list[Row]] = {row["decision_id"]: [] for row in rows}
-    for kind, table in (("override", OVERRIDES), ("referral", REFERRALS)):
-        statement = sa.select(table).where(table.c.tenant == tenant, table.c.about.in_(acts))
-        for act in connection.execute(statement).mappings():
-            acts[act["about"]].append({"kind": kind, "id": act["id"], **{name: act[name] for name in ACT_FIELDS[kind]}})
+    acts = read_acts(connection, tenant, [row["decision_id"] for row in rows])
     for row in rows:
-        in_order = sorted(acts[row["decision_id"]], key=lambda act: act["id"])
+        in_order = acts[row["decision_id"]]
         overrides = [act for act in in_order if act["kind"] == "override"]
         referrals = [act for act in in_order if act["kind"] == "referral"]
         in_force = [act for act in overrides if act["state"] != PROPOSED]

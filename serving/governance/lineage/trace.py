@@ -12,6 +12,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from models.card import BaseCard, DatasetInfo
+from serving.core.db.acts import read_acts
 from serving.core.db.lookup import DecisionRecord, all_decisions_about, tenant_filter
 from serving.core.db.schema import BATCH_SUBJECTS, DATASET_ROWS, ERASURES, EVENTS, GRANTS, SLIDES
 from serving.privacy.subjects import vault
@@ -68,7 +69,18 @@ def trace_decision(connection: sa.Connection, settings: Settings, decision: Deci
     root.links.append(_model_node(connection, settings, decision))
     ids = [str(grant_id) for grant_id in decision.answer.get("authorisations", ())]
     root.links += _authorisation_nodes(connection, ids, decision.tenant)
+    root.links += _act_nodes(connection, decision)
     return root
+
+
+def _act_nodes(connection: sa.Connection, decision: DecisionRecord) -> list[TraceNode]:
+    """What people decided or did about it, in order; their own words are left out."""
+    acts = read_acts(connection, decision.tenant, [decision.id])[decision.id]
+    hidden = ("kind", "id", "reason", "note")
+    return [
+        TraceNode(act["kind"], act["id"], {name: value for name, value in act.items() if name not in hidden})
+        for act in acts
+    ]
 
 
 def _model_node(connection: sa.Connection, settings: Settings, decision: DecisionRecord) -> TraceNode:

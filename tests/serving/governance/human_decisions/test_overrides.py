@@ -138,6 +138,10 @@ def test_the_acts_of_people_are_kept_in_order(settings, applicant, officers):
                 ("override", "li.na"), ("referral", "li.na"), ("override", "wang.min"),
             ]  # fmt: skip
             assert [act["limit"] for act in acts if act["kind"] == "override"] == [40_000, 60_000]
+            trace = (await client.get(f"/v1/decisions/{decision}/trace", headers=person)).json()
+            nodes = [link for link in trace["links"] if link["kind"] in ("override", "referral")]
+            assert [node["name"] for node in nodes] == [act["id"] for act in acts]
+            assert TEXT not in str(nodes), "the officer's own words stay in the record"
 
     run_inside(settings, story)
 

@@ -7,6 +7,7 @@ export const DECISIONS: Labels = { approve: ["Approved", "通过"], refer: ["Ref
 export const PRICE_RULES: Labels = { free: ["free, public benefit", "公益免费"], set: ["provider's price", "自主定价"], market: ["market price", "市场竞价"] };
 export const LINK_KINDS: Labels = {
   decision: ["Decision", "决定"], slide: ["Slide", "切片"], model: ["Model", "模型"], run: ["Training run", "训练运行"], commit: ["Commit", "代码提交"],
+  override: ["Decision of a person", "人工决定"], referral: ["Referral", "转交"],
   data: ["Data set", "数据集"], authorisation: ["Authorisation", "授权"], more: ["More", "其余"],
 };
 export const GRANT_KINDS: Labels = { government: ["Government", "政府授权"], personal: ["Personal", "个人授权"] };
@@ -17,5 +18,6 @@ export const USE_KINDS: Labels = {
 export const DETAIL_LABELS: Labels = {
   tenant: ["Tenant", "机构"], created: ["Created", "时间"], said: ["Conclusion", "结论"], policy_version: ["Policy", "政策"], bundle: ["Bundle", "模型包"], live: ["In service", "在用"], seed: ["Seed", "随机种子"],
   sha256: ["SHA-256", "SHA-256"], rows: ["Rows", "行数"], simulated: ["Simulated", "模拟"], licence: ["Licence", "许可"], source: ["Source", "来源"], grantor: ["Granted by", "授权方"], purpose: ["Purpose", "用途"],
-  groups: ["Groups", "指标组"], valid_from: ["Valid from", "有效期自"], valid_to: ["Valid", "有效期"], revoked_at: ["Revoked", "撤销"], document_sha256: ["Document", "签署文件"], by: ["Entered by", "录入"],
+  groups: ["Groups", "指标组"], valid_from: ["Valid from", "有效期自"], valid_to: ["Valid", "有效期"], revoked_at: ["Revoked", "撤销"], document_sha256: ["Document", "签署文件"], by: ["By", "经办人"],
+  decision: ["Decision", "决定"], limit: ["Limit", "额度"], reason_code: ["Reason", "理由"], state: ["State", "状态"], proposed_by: ["Proposed by", "提议人"], at: ["At", "时间"], to: ["To", "转交给"],
 };

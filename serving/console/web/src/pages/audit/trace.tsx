@@ -26,7 +26,7 @@ interface GraphNode {
 
 const NODE_WIDTH = 208, NODE_HEIGHT = 50, COLUMN_PITCH = 248, ROW_PITCH = 66, MAX_SIBLINGS = 6; // px; MAX_SIBLINGS: nodes drawn per kind
 const MAX_LABEL_CHARS = 25;
-const KIND_ORDER = ["decision", "slide", "model", "authorisation", "run", "commit", "data"];
+const KIND_ORDER = ["decision", "slide", "override", "referral", "model", "authorisation", "run", "commit", "data"];
 
 // Combines the siblings of a kind beyond MAX_SIBLINGS into one node.
 function foldSiblings(links: TraceLink[]): TraceLink[] {
