@@ -64,8 +64,8 @@ CONDUCT = {  # {score}: points, {m}: multiplier, {uplift}: money
     ),
     "no_programme": ("This product has no conduct programme.", "本产品不设品行上浮。"),
     "consent_withdrawn": (
-        "Moral data were not read because consent was withdrawn; this lowers nothing.",
-        "已撤回同意，未使用道德数据；不影响额度。",
+        "Conduct does not count, as there is no consent to its use; this lowers nothing.",
+        "未取得使用品行数据的同意，不计品行；不影响额度。",
     ),
     "no_moral_data": ("There are no moral data; this lowers nothing.", "无道德数据；不影响额度。"),
     "appraisal_incomplete": (

@@ -55,6 +55,7 @@ def test_a_household_is_decided_referred_overridden_and_gets_a_letter(open_page,
     page.wait_for_selector("#main fieldset")
     page.click(f"text={FILL[language]}")
     page.wait_for_selector(".preview .headline")
+    assert not page.is_checked("[name=moral_data_consent]"), "consent is asked, never assumed"
     initial_limit = amount(page.inner_text(".preview .headline"))
     page.fill("[name=monthly_debt_service]", "2600")
     page.wait_for_selector(".preview .limit-change.bad-text")

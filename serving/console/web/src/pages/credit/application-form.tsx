@@ -120,7 +120,7 @@ function IndicatorForm({ product, form }: { product: FormProduct; form: Form }) 
             : preview.error ? null : <Loading en="Calculating" zh="测算中" />}
           {preview.error && !empty ? <ErrorMessage error={preview.error} retry={faults.size ? undefined : preview.reload} fieldLabel={(code) => labels.get(code)} /> : null}
           {product.options.map(({ name, en, zh }) => (
-            <label key={name} class="option"><input type="checkbox" checked={options[name]} onChange={(event) => setOptions({ ...options, [name]: event.currentTarget.checked })} /><Text en={en} zh={zh} /></label>
+            <label key={name} class="option"><input type="checkbox" name={name} checked={options[name]} onChange={(event) => setOptions({ ...options, [name]: event.currentTarget.checked })} /><Text en={en} zh={zh} /></label>
           ))}
           <div class="actions">
             <button type="button" class="main" disabled={empty || submitting || faults.size > 0} onClick={decide}><Text en="Request a decision" zh="申请决定" /></button>

@@ -23,7 +23,7 @@ const TABS: [string, string, string][] = [
 const PRODUCT: FormProduct = {
   model: MODEL, route: ROUTE, home: "/console/credit", example, exampleName: ["a made-up household", "虚构农户示例"],
   options: [
-    { name: "moral_data_consent", initial: true, en: "The household agrees that conduct data may raise the limit", zh: "农户同意品行数据用于上浮额度" },
+    { name: "moral_data_consent", initial: false, en: "The household has agreed, in person or in writing, that conduct data may raise the limit", zh: "农户已当面或书面同意品行数据用于上浮额度" },
     { name: "person", initial: false, en: "The household requests a human decision", zh: "农户要求人工决定" },
   ],
 };
