@@ -152,6 +152,19 @@ def test_a_generated_row_is_answered_alike_by_json_and_csv(bank, tmp_path, data)
     assert (answer["pd"], answer["indicative_limit"]) == (result["pd"][0], result["indicative_limit"][0])
 
 
+@pytest.mark.parametrize("format", ["csv", "xlsx"])
+def test_totals_and_a_repeated_header_are_refused_by_name_and_no_other_row(bank, tmp_path, format):
+    model, raw, _ = bank
+    rows = raw.head(20).cast(pl.String)
+    header = pl.DataFrame({name: [name] for name in rows.columns})
+    totals = pl.DataFrame({name: ["合计" if i == 0 else None] for i, name in enumerate(rows.columns)}, rows.schema)
+    result = answers(model, upload(pl.concat([rows, header, rows, totals]), format, tmp_path / "batch"))
+    errors = result["error"].to_list()
+    assert [i for i, error in enumerate(errors) if error] == [20, 41]
+    assert "the header again" in errors[20]
+    assert "a row of totals" in errors[41]
+
+
 DAYS = ("2023/1/5", "2023-01-05", "20230105", "2023年1月5日", "44931")  # one day
 
 
