@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datasets.confinement.process import set_required
 from serving.console import pages as console
 from serving.core.billing.routes import StatementRoutes
 from serving.core.http.metrics import Metrics
@@ -30,6 +31,7 @@ class App(Router):
 
     def __init__(self, settings: Settings):
         self.settings = settings
+        set_required(settings.confinement.required)
         self.service = service = DecisionService(settings, metrics := Metrics())
         self.decisions = DecisionRoutes(service)
         self.pathology = PathologyRoutes(settings, service.store, service.quota)

@@ -127,6 +127,10 @@ class VaultSettings(_Section):
     profile: Literal["aes", "sm"]
 
 
+class ConfinementSettings(_Section):
+    required: bool
+
+
 class BatchSettings(_Section):
     chunk_rows: PositiveInt
     chunk_subjects: PositiveInt
@@ -231,6 +235,7 @@ class Settings(_Section):
     store: StoreSettings
     log: AuditLogSettings
     vault: VaultSettings
+    confinement: ConfinementSettings
     consent: ConsentSettings
     batch: BatchSettings
     champion: ChampionSettings

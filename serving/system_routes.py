@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
+from datasets.confinement.process import kernel_support
 from models.bundle import Bundle
 from models.pathology.card import SlideCard
 from models.pathology.policy import ReadingPolicy
@@ -63,6 +64,7 @@ class SystemRoutes:
                 "models": dict(sorted(versions.items())),
                 "store": store_error or "ok",
                 "log": service.store.log_alarm or "ok",
+                "confinement": str(kernel_support()),
                 "alarms": {name: asdict(failure) for name, failure in sorted(self._load_failures().items())},
             }
         return JSONResponse(payload, status_code=200 if is_ready else 503)
@@ -77,6 +79,7 @@ class SystemRoutes:
         service, failures = self.service, self._load_failures()
         self.metrics.store_failing.set(store_failing)
         self.metrics.log_broken.set(service.store.log_alarm is not None)
+        self.metrics.unconfined.set(not kernel_support().is_complete)
         for model in {*service.model_loader.deployed, *service.slide_model_loader.deployed, *failures}:
             self.metrics.bundle_refused.labels(model).set(model in failures)
 

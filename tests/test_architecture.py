@@ -28,7 +28,7 @@ PACKAGES = {  # each may import itself and these
 # line may not import each other.
 LAYERS = {
     "datasets": (
-        ("errors",),
+        ("errors", "confinement"),
         ("files", "derived_columns", "simulation"),
         ("tables",),
         ("schema",),

@@ -231,6 +231,14 @@ ISSUE_TEMPLATES: dict[str, tuple[str, str, tuple[str, str]]] = {
         "解码所需内存超过 {limit:,} 字节；应在此之内",
         _INVESTIGATE,
     ),
+    "sandbox_unconfined": (
+        "it is not decoded, as {actual}; expected Landlock and seccomp, which keep a decoder from every other file",
+        "未解码：{actual}；需要 Landlock 与 seccomp，使解码进程接触不到其他文件",
+        (
+            "Run it on Linux 5.13 or later with Landlock switched on, or accept less: [confinement] required = false.",
+            "请在启用 Landlock 的 Linux 5.13 或更高版本上运行，或设置 [confinement] required = false 接受较弱的隔离。",
+        ),
+    ),
     "no_scale": (
         "it does not say how many microns a pixel is; the scale is required",
         "文件未说明每像素多少微米；此项必需",

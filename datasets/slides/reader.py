@@ -13,7 +13,7 @@ import math
 import os
 import tempfile
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, NamedTuple
@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datasets.slides.byte_source import CheckedSlide, Size
+from datasets.slides.decoding.metadata import WHITE, Level, SlideMetadata
 from datasets.slides.errors import SlideError, describe_error, slide_issue
 from datasets.slides.formats.tiff_check import PLAIN_FORMATS
 from datasets.slides.limits import SLIDE_LIMITS, SlideLimits
@@ -32,51 +33,8 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 Pixels = NDArray[np.uint8]  # (height, width, 3) RGB
-WHITE = (255, 255, 255)
 # formats whose size the static check knows; the others crop or join their images
 EXACT_SIZE_FORMATS = ("kfb",)
-
-
-@dataclass(frozen=True, slots=True)
-class Level:
-    width: int
-    height: int
-    downsample: float  # level-0 pixels per pixel of this level
-
-
-@dataclass(frozen=True, slots=True)
-class SlideMetadata:
-    """The metadata of a slide.
-
-    mpp:      microns per pixel of level 0 (x, y), or None.
-    mpp_from: "file", "operator" if a person gave it, or "" if it is not known.
-    stated:   mpp as the file states it; None also if its statements differ.
-    scales:   all statements of the file.
-    icc:      whether the file has a colour profile, which is not applied.
-    planes:   focal planes of the finest level, counted from the slide upwards.
-    plane_spacing: microns between them, or None.
-    """
-
-    format: str
-    levels: tuple[Level, ...]
-    mpp: tuple[float, float] | None = None
-    mpp_from: str = ""
-    stated: tuple[float, float] | None = None
-    scales: tuple[ScaleStatement, ...] = ()
-    background: tuple[int, int, int] = WHITE
-    icc: bool = False
-    notes: tuple[str, ...] = ()
-    planes: int = 1
-    plane_spacing: float | None = None
-
-    @property
-    def size(self) -> Size:
-        return self.levels[0].width, self.levels[0].height
-
-    def level_for(self, downsample: float) -> int:
-        """The coarsest level that is not coarser than `downsample`, with half a percent of tolerance for rounding."""
-        fine_enough = [index for index, level in enumerate(self.levels) if level.downsample <= downsample * 1.005]
-        return fine_enough[-1] if fine_enough else 0
 
 
 class PlaneError(ValueError):

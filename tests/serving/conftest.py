@@ -203,6 +203,7 @@ def environment(bundles: Path, made: Made, folder: Path) -> dict[str, str]:
         "YUHENG_CHAMPION_POLL_SECONDS": "0.1",
         "YUHENG_CHAMPION_RETRY_SECONDS": "0.3",
         "YUHENG_STORE_LOCK_TIMEOUT_SECONDS": "0.3",
+        "YUHENG_CONFINEMENT_REQUIRED": os.environ.get("YUHENG_CONFINEMENT_REQUIRED", "true"),
         **postgres.store(folder),
     }
 

@@ -46,6 +46,11 @@ class Metrics:
         self.log_broken = Gauge(
             "yuheng_log_broken", "1 while the audit log does not go on where its checkpoints stood", registry=registry
         )
+        self.unconfined = Gauge(
+            "yuheng_unconfined",
+            "1 where the kernel lacks Landlock or seccomp for the processes that decode files of others",
+            registry=registry,
+        )
         self.pending_commits = Gauge("yuheng_waiting", "Answers not yet on disk", registry=registry)
 
     def record_response(self, route: str, status: int, seconds: float) -> None:

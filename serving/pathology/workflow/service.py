@@ -19,6 +19,7 @@ from urllib.parse import unquote
 import bentoml
 import httpx
 
+from datasets.confinement.process import set_required
 from datasets.slides.errors import SlideError, SlideIssue
 from models.bundle import BundleError
 from serving import settings
@@ -103,7 +104,9 @@ class SlideRunner:
 
     def __init__(self) -> None:
         exit_with_parent()
-        _RunnerHolder.runner = TileRunner(settings.load_settings())
+        config = settings.load_settings()
+        set_required(config.confinement.required)
+        _RunnerHolder.runner = TileRunner(config)
 
     @bentoml.on_shutdown  # type: ignore[untyped-decorator]
     def stop(self) -> None:
@@ -151,6 +154,7 @@ class SlideJobs:
     def __init__(self) -> None:
         exit_with_parent()
         config = settings.load_settings()
+        set_required(config.confinement.required)
         self.runner_client = RunnerClient(runner_address())
         self.workflow = SlideWorkflow(config, self.runner_client)
         self.stopping = threading.Event()

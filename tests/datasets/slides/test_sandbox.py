@@ -6,6 +6,7 @@ import signal
 import time
 from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,15 +14,17 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from datasets.confinement.process import REQUIRED_VARIABLE
 from datasets.slides import reader, sandbox
 from datasets.slides.errors import SlideError
 from datasets.slides.sandbox import SANDBOX_LIMITS
+from tests.datasets.confinement.support import needs_confinement
 from tests.datasets.slides.slide_files import CMU
 from tests.paths import ROOT
 
 
 def process(slide):
-    return slide._read.__self__._process
+    return slide._read.__self__._child.process
 
 
 def test_the_sandbox_answers_what_the_reader_answers():
@@ -114,3 +117,59 @@ def test_the_sandboxed_process_leaves_no_bytecode_that_its_limit_on_files_cut_sh
     with sandbox.open_slide(CMU) as slide:
         assert slide.metadata.size[0]
     assert not list(copy.rglob("*.pyc"))
+
+
+@needs_confinement
+def test_the_process_that_decodes_has_no_privileges_and_a_session_of_its_own():
+    with sandbox.open_slide(CMU) as slide:
+        child = process(slide)
+        status = dict(line.split(":\t", 1) for line in Path(f"/proc/{child.pid}/status").read_text().splitlines())
+        assert (status["NoNewPrivs"], status["Seccomp"]) == ("1", "2")
+        assert {int(status[name], 16) for name in ("CapEff", "CapPrm", "CapInh", "CapAmb")} == {0}
+        assert os.getsid(child.pid) == child.pid != os.getsid(0)
+
+
+def test_the_memory_for_pixels_cannot_be_shrunk_under_the_reader():
+    with sandbox.open_slide(CMU) as slide:
+        child = process(slide)
+        descriptors = [path for path in Path(f"/proc/{child.pid}/fd").iterdir() if "memfd:pixels" in os.readlink(path)]
+        with open(descriptors[0], "r+b") as shared, pytest.raises(PermissionError):
+            os.ftruncate(shared.fileno(), 0)
+        assert slide.read(0, 0, (64, 64)).shape == (64, 64, 3)
+
+
+def test_only_the_files_of_a_slide_may_be_read(tmp_path):
+    for name in ("a.svs", "vault.key", "b.dcm", "c.dcm", "d.mrxs"):
+        (tmp_path / name).write_bytes(bytes(128) + b"DICM" if name.endswith("dcm") else b"x")
+    (tmp_path / "d").mkdir()
+    (tmp_path / "link.dcm").symlink_to(tmp_path / "c.dcm")
+    assert sandbox.slide_paths(tmp_path / "a.svs") == [tmp_path / "a.svs"]
+    assert set(sandbox.slide_paths(tmp_path / "b.dcm")) == {tmp_path / "b.dcm", tmp_path / "c.dcm"}
+    assert sandbox.slide_paths(tmp_path / "d.mrxs") == [tmp_path / "d.mrxs", tmp_path / "d"]
+
+
+def test_a_decoder_that_lies_is_a_refusal(monkeypatch):
+    with sandbox.open_slide(CMU) as slide:
+        child = slide._read.__self__._child
+        monkeypatch.setattr(child, "read_line", lambda deadline: b'{"refused": 7, "answer": null}\n')
+        with pytest.raises(SlideError) as refused:
+            slide.read(0, 0, (64, 64))
+        assert refused.value.codes == ("sandbox_crash",)
+        assert child.process.poll() is not None
+
+
+def test_a_machine_that_cannot_confine_refuses_to_decode(tmp_path, monkeypatch):
+    copy = tmp_path / "project"
+    shutil.copytree(ROOT / "datasets", copy / "datasets", ignore=shutil.ignore_patterns("__pycache__"))
+    landlock = copy / "datasets/confinement/landlock.py"
+    landlock.write_text(
+        landlock.read_text().replace("return syscall(_CREATE_RULESET, None", "return 0 and syscall(0, None")
+    )
+    monkeypatch.setattr(sandbox, "ROOT", copy)
+    monkeypatch.setenv(REQUIRED_VARIABLE, "true")
+    with pytest.raises(SlideError) as refused:
+        sandbox.open_slide(CMU)
+    assert refused.value.codes == ("sandbox_unconfined",)
+    monkeypatch.setenv(REQUIRED_VARIABLE, "false")
+    with sandbox.open_slide(CMU) as slide:
+        assert slide.read(0, 0, (64, 64)).shape == (64, 64, 3)

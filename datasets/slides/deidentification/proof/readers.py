@@ -66,7 +66,7 @@ class Inspection:
 def inspect_slide(checked: CheckedSlide) -> list[Inspection]:
     """One inspection by each reader of the slide's format. Raises SlideError."""
     arguments = {"format": checked.format, "path": str(checked.path), "files": [str(path) for path in checked.files]}
-    answer = call_in_sandbox(inspect_files, checked.path, arguments)
+    answer = call_in_sandbox(inspect_files, checked.path, arguments, checked.files)
     return [
         Inspection(each["reader"], each["version"], [(where, text) for where, text in each["texts"]], each["pictures"])
         for each in answer["inspections"]

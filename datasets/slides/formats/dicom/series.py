@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 
 from datasets.slides.byte_source import ByteSource, CheckAbortedError, CheckedSlide, open_source
@@ -66,7 +67,7 @@ def read_volumes(source: ByteSource, limits: SlideLimits) -> list[DicomInstance]
         check_pixels(instance, source, limits)
         volumes.append(instance)
     for path in [] if source.issues else _other_files(source, limits):
-        with open_source(path) as other_source:
+        with suppress(PermissionError), open_source(path) as other_source:  # what may not be read is no part of it
             if not is_dicom(other_source.read_up_to(0, 132)):
                 continue
             try:
