@@ -27,7 +27,7 @@ from serving.core.security.authentication import COOKIE_NAME, SignIn
 from serving.core.security.permissions import PERMISSIONS
 from serving.decisions import search, what_if
 from serving.decisions.batch import rows
-from serving.decisions.batch.formats import MEDIA_TYPES
+from serving.decisions.batch.files.formats import MEDIA_TYPES
 from serving.decisions.batch.routes import BatchQuery
 from serving.decisions.companies import routes as companies_routes
 from serving.decisions.products.base import DeployedModel, Product, products

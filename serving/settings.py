@@ -73,9 +73,13 @@ class LimitSettings(_Section):
     max_upload_bytes: PositiveInt  # bytes
     upload_timeout_seconds: PositiveFloat
     upload_idle_timeout_seconds: PositiveFloat
+    min_upload_bytes_per_second: PositiveFloat
+    min_free_disk_bytes: int = Field(ge=0)  # bytes
     response_idle_timeout_seconds: PositiveFloat
     max_batch_rows: PositiveInt
-    max_concurrent_batches: PositiveInt  # at the same time
+    max_concurrent_batches: PositiveInt  # scored at the same time
+    max_open_batches: PositiveInt  # from the first byte of the upload to the last one of the answer
+    max_open_batches_per_tenant: PositiveInt
     max_concurrent_batch_reads: PositiveInt  # at the same time
     max_pending_commits: PositiveInt  # answers waiting for their commit
     max_text_chars: PositiveInt  # characters
@@ -134,6 +138,8 @@ class ConfinementSettings(_Section):
 class BatchSettings(_Section):
     chunk_rows: PositiveInt
     chunk_subjects: PositiveInt
+    max_cell_chars: PositiveInt  # characters
+    max_piece_bytes: PositiveInt  # bytes
     max_reported_faults: PositiveInt
 
 

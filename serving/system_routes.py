@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
+import orjson
+
 from datasets.confinement.process import kernel_support
 from models.bundle import Bundle
 from models.pathology.card import SlideCard
@@ -25,6 +27,7 @@ CARD_FIELDS = {"version", "simulated", "created", "purpose", "not_for", "run_id"
 class SystemRoutes:
     def __init__(self, service: DecisionService, metrics: Metrics):
         self.service, self.metrics, self.settings = service, metrics, service.settings
+        self._documents: dict[tuple[tuple[str, str], ...], bytes] = {}  # (model, bundle) of all -> OpenAPI document
 
     def routes(self) -> Routes:
         return {
@@ -88,7 +91,12 @@ class SystemRoutes:
         return self.service.slide_model_loader.failures | self.service.model_loader.failures
 
     async def get_openapi(self, request: Request) -> Response:
-        return JSONResponse(build_document(self.service.model_loader.deployed, self.settings))
+        """Made once for the models that are deployed: it takes longer than a decision, and anybody may ask for it."""
+        deployed = self.service.model_loader.deployed
+        key = tuple(sorted((name, model.digest) for name, model in deployed.items()))
+        if key not in self._documents:
+            self._documents = {key: orjson.dumps(build_document(deployed, self.settings))}
+        return JSONResponse(self._documents[key])
 
     async def get_problem_type(self, request: Request) -> Response:
         kind = request.path_params["kind"]

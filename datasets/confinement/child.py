@@ -79,6 +79,8 @@ class ConfinedChild:
 
     def send(self, data: bytes, deadline: float) -> None:
         """Raises ChildTimeoutError, ChildEndedError. deadline: of time.monotonic()."""
+        if self._stdin.closed:
+            raise self.end()
         view = memoryview(data)
         while view:
             self._wait_for(self._stdin.fileno(), deadline, write=True)

@@ -21,7 +21,8 @@ REQUIRED_VARIABLE = "YUHENG_CONFINEMENT_REQUIRED"
 ROOT = Path(__file__).parents[2]
 # What Python and its libraries read. Nothing below ROOT but code: var/ holds keys.
 LIBRARIES = (
-    *("/usr", "/lib", "/lib64", "/nix/store", "/opt/conda", sys.prefix, sys.base_prefix, str(ROOT / "datasets")),
+    *("/usr", "/lib", "/lib64", "/nix/store", "/opt/conda", sys.prefix, sys.base_prefix),
+    *(str(ROOT / package) for package in ("datasets", "models", "serving")),
     *("/etc/ld.so.cache", "/etc/localtime", "/dev/urandom", "/dev/zero", "/dev/null"),
 )
 MAX_CPU_SECONDS = 6 * 3_600  # of a process altogether, which it cannot lift
@@ -31,9 +32,10 @@ class ConfinementError(RuntimeError):
     """This kernel cannot confine a process, and the settings require it."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ProcessLimits:
-    """memory_bytes: of address space, of which libraries reserve about 300 MB without using it.
+    """memory_bytes: of address space, of which libraries reserve about 300 MB without using it, and to which files that
+    are mapped count. data_bytes: of what the process may write to; None: no limit of its own.
 
     cpu_seconds: of the first request; the parent extends it for each further one, up to MAX_CPU_SECONDS altogether.
     file_bytes: of one file that it writes.
@@ -41,6 +43,7 @@ class ProcessLimits:
 
     memory_bytes: int
     cpu_seconds: int
+    data_bytes: int | None = None
     file_bytes: int = 0
     max_open_files: int = 2_048
 
@@ -82,6 +85,7 @@ def child_environment(temporary_folder: str) -> dict[str, str]:
         "OPENBLAS_NUM_THREADS": "1",
         "PYTHONDONTWRITEBYTECODE": "1",  # the limit on file size would truncate a .pyc that others read
         "PYTHONUTF8": "1",
+        "POLARS_MAX_THREADS": "1",
         REQUIRED_VARIABLE: str(is_required()).lower(),
     }
 
@@ -121,7 +125,9 @@ def _apply_limits(limits: ProcessLimits) -> None:
     """Soft limits and hard ones: the process cannot lift them."""
     usage = resource.getrusage(resource.RUSAGE_SELF)
     cpu_seconds = int(usage.ru_utime + usage.ru_stime) + 1 + limits.cpu_seconds
+    data_bytes = limits.memory_bytes if limits.data_bytes is None else limits.data_bytes
     for kind, soft, hard in (
+        (resource.RLIMIT_DATA, data_bytes, data_bytes),
         (resource.RLIMIT_AS, limits.memory_bytes, limits.memory_bytes),
         (resource.RLIMIT_FSIZE, limits.file_bytes, limits.file_bytes),
         (resource.RLIMIT_NOFILE, limits.max_open_files, limits.max_open_files),

@@ -233,7 +233,10 @@ def main(descriptor: int) -> None:
     response_fd = os.dup(1)
     os.dup2(2, 1)
     process_limits = ProcessLimits(
-        sandbox_limits.memory_bytes, sandbox_limits.cpu_seconds, PAGE_BYTES, sandbox_limits.max_open_files
+        memory_bytes=sandbox_limits.memory_bytes,
+        cpu_seconds=sandbox_limits.cpu_seconds,
+        file_bytes=PAGE_BYTES,  # what tests a temporary folder
+        max_open_files=sandbox_limits.max_open_files,
     )
     try:
         folder = Path(setup["path"]).parent  # in which DICOM looks for the other files of a series

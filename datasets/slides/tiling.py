@@ -14,8 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datasets.slides.byte_source import Size
+from datasets.slides.decoding.metadata import SlideMetadata
 from datasets.slides.errors import SlideError, slide_issue
-from datasets.slides.reader import LevelRegion, Pixels, Slide, SlideMetadata
+from datasets.slides.reader import LevelRegion, Pixels, Slide
 from datasets.slides.scale import scale_issue
 from datasets.slides.tissue import Tissue
 

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from datasets.slides.reader import Pixels, Slide, SlideMetadata, read_scaled
+from datasets.slides.decoding.metadata import SlideMetadata
+from datasets.slides.reader import Pixels, Slide, read_scaled
 
 Mask = NDArray[np.bool_]
 BLOCK_SIDE = 2_048  # pixels a side that are read at a time, so that memory does not grow with the slide

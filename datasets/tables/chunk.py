@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from datasets.errors import FieldError
 from datasets.tables.values.marks import strip_blanks
@@ -38,10 +40,48 @@ class Chunk:
         for offset in range(0, self.frame.height, rows):
             yield self.slice(offset, rows)
 
+    def split_by_bytes(self, max_bytes: int) -> Iterator[Chunk]:
+        """Chunks of at most `max_bytes` of values, or of one row: a file may store a long text once for all rows."""
+        sizes = row_bytes(self.frame)
+        if not len(sizes) or int(sizes.sum()) <= max_bytes:
+            yield self
+            return
+        ends = np.cumsum(sizes)
+        offset = 0
+        while offset < len(ends):
+            before = ends[offset - 1] if offset else 0
+            end = max(offset + 1, int(np.searchsorted(ends, before + max_bytes, side="right")))
+            yield self.slice(offset, end - offset)
+            offset = end
+
+    def without_long_texts(self, max_chars: int) -> Chunk:
+        """The chunk with a fault for each longer text, which is left out."""
+        faults, frame = list(self.faults), self.frame
+        for name, dtype in frame.schema.items():
+            if dtype != pl.String:
+                continue
+            chars = frame[name].str.len_chars()
+            for i in (chars > max_chars).fill_null(False).arg_true().to_list():
+                actual = f"text of {chars[i]:,} characters"
+                expected = f"at most {max_chars:,}", f"最多 {max_chars:,} 个字符"
+                faults.append(FieldError(name, actual, *expected, self.first_row + i))
+            if len(faults) > len(self.faults):
+                frame = frame.with_columns(pl.when(pl.col(name).str.len_chars() <= max_chars).then(pl.col(name)))
+        return Chunk(self.first_row, frame, faults) if len(faults) > len(self.faults) else self
+
     def slice(self, offset: int, rows: int) -> Chunk:
         first_row, frame = self.first_row + offset, self.frame[offset : offset + rows]
         row_range = range(first_row, first_row + frame.height)
         return Chunk(first_row, frame, [fault for fault in self.faults if fault.row in row_range])
+
+
+def row_bytes(frame: pl.DataFrame) -> NDArray[np.int64]:
+    """About how many bytes the values of each row have."""
+    texts = [name for name, dtype in frame.schema.items() if dtype == pl.String]
+    total = np.full(frame.height, 8 * (frame.width - len(texts)), np.int64)
+    for name in texts:
+        total += frame[name].str.len_bytes().fill_null(0).to_numpy()
+    return total
 
 
 def record_fault(row: int, actual: str, expected: str, expected_zh: str) -> FieldError:

@@ -172,12 +172,19 @@ class DecisionService:
             decision_row, product.name, inputs.values, model.lineage.sha256, price, inputs.grants, request.fields
         )
         charge = price.charge(record["id"], principal.tenant, product.name, record["created"])
-        stored = await self._submit(
-            DecisionWrite(record, entry, charge, model.lineage, inputs.grants, inputs.pseudonym)
-        )
+        self.quota.take(principal.tenant, 1)
+        stored: StoredAnswer | None = None
+        is_answered = False
+        try:
+            stored = await self._submit(
+                DecisionWrite(record, entry, charge, model.lineage, inputs.grants, inputs.pseudonym)
+            )
+            is_answered = stored is None
+        finally:
+            if not is_answered:
+                self.quota.add(principal.tenant, -1)
         if stored is None:
             self.metrics.record_decision(model.card.model, answer["decision"])
-            self.quota.add(principal.tenant, 1)
             self.input_counter.add_row(model, principal.tenant, row, answer)
             return DecisionResponse(record["answer"], False)
         if stored.request_sha256 != digest:  # another process took the key meanwhile

@@ -108,7 +108,9 @@ class PathologyRoutes:
         if path is None:
             raise state_problem(slide["state"], "quality_passed")
         heatmap = await asyncio.to_thread(heatmap_file, slide_dir)
-        return SlideImage(path, str(slide["sha256"]), slide["mpp"], slide["state"], slide["reading"], heatmap)
+        return SlideImage(
+            slide["tenant"], path, str(slide["sha256"]), slide["mpp"], slide["state"], slide["reading"], heatmap
+        )
 
     # --- submission by reference
 

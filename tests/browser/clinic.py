@@ -111,7 +111,8 @@ class Clinic:
 
     async def load_image(self, request: Request) -> SlideImage:
         slide = self.slide_of(request)
-        return SlideImage(self.slide_file, slide["sha256"], None, slide["state"], slide["reading"], self.heat)
+        file = self.slide_file
+        return SlideImage("clinic", file, slide["sha256"], None, slide["state"], slide["reading"], self.heat)
 
     async def worklist(self, request: Request) -> Response:
         ordered = sorted(self.slides.values(), key=lambda slide: -slide["priority"])

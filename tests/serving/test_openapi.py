@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from serving import openapi
+from serving import openapi, system_routes
 from serving.core.http import schema
 from serving.core.http.problems import PROBLEM_TYPES
 from serving.registry import released_models
@@ -84,6 +84,22 @@ def test_every_kind_of_problem_is_documented(document):
         *openapi.BATCH_PROBLEMS,
     }
     assert of_routes | {*schema.COMMON_PROBLEMS, *schema.AUTH_PROBLEMS, *openapi.UNROUTED_PROBLEMS} == {*PROBLEM_TYPES}
+
+
+def test_the_document_is_made_once_however_often_strangers_ask_for_it(bundles, made, tmp_path, monkeypatch):
+    calls = []
+    build = system_routes.build_document
+    monkeypatch.setattr(system_routes, "build_document", lambda *args: calls.append(1) or build(*args))
+
+    async def story(client, gateway):
+        first, second = [await client.get("/openapi.json") for _ in range(2)]
+        assert first.content == second.content
+        assert len(calls) == 1
+        gateway.service.model_loader.deployed.clear()
+        await client.get("/openapi.json")  # another set of models
+        assert len(calls) == 2
+
+    run_inside(settings_for(bundles, made, tmp_path), story)
 
 
 def test_every_route_and_method_is_documented(document, inside):

@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from datasets.errors import DataError
-from datasets.slides.reader import Level, Slide, SlideMetadata
+from datasets.slides.decoding.metadata import Level, SlideMetadata
+from datasets.slides.reader import Slide
 from models.card import DatasetInfo
 from training.config import ConfigSection
 

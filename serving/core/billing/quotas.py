@@ -38,21 +38,35 @@ class Quota:
 
     async def check(self, tenant: str) -> None:
         """Raises ProblemError with Retry-After where the quota of the month is used up."""
-        limit = self.settings.limit_for(tenant).monthly
-        if not limit:
+        if not self.settings.limit_for(tenant).monthly:
             return
         month = f"{datetime.now(UTC):%Y-%m}"
         cached = self._usage.get(tenant)
         if cached is None or cached[0] != month:
-            cached = month, await asyncio.to_thread(used, self.store.reader, tenant, month)
-            self._usage[tenant] = cached
-        total = cached[1] + self._unsaved[tenant, month]
-        if total >= limit:
+            self._usage[tenant] = month, await asyncio.to_thread(used, self.store.reader, tenant, month)
+        self._require(tenant, 1)
+
+    async def reserve(self, tenant: str, answers: int) -> None:
+        """Count answers before they are given; `add` gives back those that are not. Raises ProblemError."""
+        await self.check(tenant)
+        self.take(tenant, answers)
+
+    def take(self, tenant: str, answers: int) -> None:
+        """As `reserve`, right after a `check`, without waiting."""
+        self._require(tenant, answers)
+        self.add(tenant, answers)
+
+    def _require(self, tenant: str, answers: int) -> None:
+        limit, month = self.settings.limit_for(tenant).monthly, f"{datetime.now(UTC):%Y-%m}"
+        stored_month, stored = self._usage.get(tenant, (month, 0))
+        total = (stored if stored_month == month else 0) + self._unsaved[tenant, month]
+        if limit and total + answers > limit:
             headers = {"Retry-After": str(_seconds_until_next_month())}
-            raise ProblemError("quota_used", actual=f"{total:,}", expected=f"{limit:,}", headers=headers)
+            actual = f"{total:,}" if answers == 1 else f"{total:,}, and {answers:,} more are asked for"
+            raise ProblemError("quota_used", actual=actual, expected=f"{limit:,}", headers=headers)
 
     def add(self, tenant: str, answers: int) -> None:
-        """Count answers of this month."""
+        """Count answers of this month; a negative number gives back what was reserved."""
         if self.settings.limit_for(tenant).monthly:
             self._unsaved[tenant, f"{datetime.now(UTC):%Y-%m}"] += answers
             if self._flush_task is None or self._flush_task.done():
@@ -66,7 +80,7 @@ class Quota:
                 totals = await self.store.write(partial(increment_usage, increments=unsaved))
             except StoreUnavailableError as error:
                 log.warning("the answers cannot be counted now and will be counted later: %s", error)
-                self._unsaved += unsaved
+                self._unsaved.update(unsaved)  # += would drop what was given back
                 continue
             for (tenant, month), total in totals.items():
                 self._usage[tenant] = month, total

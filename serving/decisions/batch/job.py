@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,7 +12,8 @@ from serving.core.db.codec import decode_frame
 from serving.core.db.reader import StoreReader
 from serving.core.http.problems import ProblemError
 from serving.decisions.batch import records
-from serving.decisions.batch.formats import SUBJECT_COLUMN, BatchFile
+from serving.decisions.batch.files.confined import ConfinedBatchFile, ContentLimits
+from serving.decisions.batch.files.formats import SUBJECT_COLUMN
 from serving.decisions.batch.output import serialise
 from serving.decisions.batch.recorder import BatchRecorder
 from serving.decisions.batch.request import BatchRequest, batch_problem, validate_header
@@ -37,11 +39,15 @@ class BatchJob:
         settings, request, state = self.service.settings, self.request, "broken"
         try:
             known_names = [*(column.name for column in self.model.fields), *request.keep, SUBJECT_COLUMN.name]
-            file = BatchFile(request.path, request.input_format, known_names)
-            names_subjects = validate_header(file, request.keep, self.model.fields, settings.limits.max_batch_rows)
-            scored_chunks = self._scored_chunks(file, self._subject_reader() if names_subjects else None)
-            frames = (scored.frame for scored in scored_chunks)
-            yield from serialise(frames, request.output_format, settings.paths.spool)
+            content_limits = ContentLimits(
+                settings.batch.max_cell_chars, settings.batch.max_piece_bytes, settings.limits.max_upload_bytes
+            )
+            with ConfinedBatchFile(request.path, request.input_format, known_names, content_limits) as file:
+                max_rows = settings.limits.max_batch_rows
+                names_subjects = validate_header(file.header(), request.keep, self.model.fields, max_rows)
+                scored_chunks = self._scored_chunks(file, self._subject_reader() if names_subjects else None)
+                frames = (scored.frame for scored in scored_chunks)
+                yield from serialise(frames, request.output_format, settings.paths.spool)
             if not self.recorder.rows:
                 raise batch_problem("rows", "0", "1 row or more", "至少 1 行")
             state = "done"
@@ -58,16 +64,28 @@ class BatchJob:
         store = self.service.store
         return SubjectReader(store.reader, store.vault, self.service.consent_rules, self.model, self.request.tenant)
 
-    def _scored_chunks(self, file: BatchFile, subject_reader: SubjectReader | None) -> Iterator[ScoredChunk]:
+    def _scored_chunks(self, file: ConfinedBatchFile, subject_reader: SubjectReader | None) -> Iterator[ScoredChunk]:
         """Each chunk, scored and recorded."""
         limit = self.service.settings.limits.max_batch_rows
         for chunk in self._read_chunks(file, names_subjects=subject_reader is not None):
             if chunk.first_row + chunk.frame.height - 1 > limit:
                 raise batch_problem("rows", f"more than {limit:,}", f"at most {limit:,}", f"最多 {limit:,} 行")
             if chunk.frame.height:
-                yield self._score_and_record(chunk, subject_reader)
+                yield self._score_within_quota(chunk, subject_reader)
 
-    def _read_chunks(self, file: BatchFile, names_subjects: bool) -> Iterator[Chunk]:
+    def _score_within_quota(self, chunk: Chunk, subject_reader: SubjectReader | None) -> ScoredChunk:
+        """Reserve the chunk's answers before they are given; those of faulty rows are given back."""
+        quota, tenant, loop = self.service.quota, self.request.tenant, self.service.store.loop
+        rows, answered = chunk.frame.height, 0
+        asyncio.run_coroutine_threadsafe(quota.reserve(tenant, rows), loop).result()
+        try:
+            scored = self._score_and_record(chunk, subject_reader)
+            answered = rows - scored.faulty_count
+        finally:
+            loop.call_soon_threadsafe(quota.add, tenant, answered - rows)
+        return scored
+
+    def _read_chunks(self, file: ConfinedBatchFile, names_subjects: bool) -> Iterator[Chunk]:
         keep, settings, model = self.request.keep, self.service.settings.batch, self.model
         if not names_subjects:
             yield from file.chunks(model.fields, keep, settings.chunk_rows, model.card.missing)

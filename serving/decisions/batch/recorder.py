@@ -105,12 +105,11 @@ class BatchRecorder:
         return self.service.store.writer.run(transaction).result()
 
     def _count(self, scored: ScoredChunk) -> None:
-        """Add the recorded chunk to the metrics, the tenant's quota and the input counts."""
+        """Add the recorded chunk to the metrics and the input counts."""
         service, tenant = self.service, self.request.tenant
         answered = scored.frame.height - scored.faulty_count
         service.metrics.batch_rows.labels(self.model.card.model, "answered").inc(answered)
         service.metrics.batch_rows.labels(self.model.card.model, "faulty").inc(scored.faulty_count)
-        service.store.loop.call_soon_threadsafe(service.quota.add, tenant, answered)
         answers = scored.frame.filter(pl.col("decision").is_not_null())
         service.input_counter.add_batch(self.model, tenant, scored.valid_rows, answers)
 

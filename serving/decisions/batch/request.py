@@ -10,7 +10,8 @@ from pathlib import Path
 from datasets.errors import FieldError
 from datasets.schema import MAX_UNKNOWN_NAMES, ColumnSchema, find_unknown_names
 from serving.core.http.problems import ProblemError
-from serving.decisions.batch.formats import EXPECTED_COLUMN, SUBJECT_COLUMN, BatchFile, first_record
+from serving.decisions.batch.files.confined import FileHeader
+from serving.decisions.batch.files.formats import EXPECTED_COLUMN, SUBJECT_COLUMN
 from serving.decisions.batch.subjects import EXTRA_COLUMNS
 
 
@@ -35,22 +36,20 @@ class BatchRequest:
         return self.tenant, self.scope, self.key
 
 
-def validate_header(file: BatchFile, keep: Sequence[str], fields: Sequence[ColumnSchema], max_rows: int) -> bool:
+def validate_header(header: FileHeader, keep: Sequence[str], fields: Sequence[ColumnSchema], max_rows: int) -> bool:
     """Check the file's columns, and its number of rows where the format states it; return whether it names subjects.
 
-    keep: columns to copy unread. fields: the columns that the model reads. Raises ProblemError, and
-    UnreadableFileError where there is no header.
+    keep: columns to copy unread. fields: the columns that the model reads. Raises ProblemError.
     """
-    rows = file.row_count()
-    if rows is not None and rows > max_rows:
-        raise batch_problem("rows", f"{rows:,}", f"at most {max_rows:,}", f"最多 {max_rows:,} 行")
-    names = file.column_names()
-    names = None if names is None else [name for name in names if name]  # what has no heading is not read
-    header = list(first_record(file.path) or ()) if names is None else names
+    if header.rows is not None and header.rows > max_rows:
+        raise batch_problem("rows", f"{header.rows:,}", f"at most {max_rows:,}", f"最多 {max_rows:,} 行")
+    # what has no heading is not read
+    names = None if header.names is None else [name for name in header.names if name]
+    first_names = header.first_names if names is None else names
     field_names = [column.name for column in fields]
-    names_subjects = SUBJECT_COLUMN.name in header and SUBJECT_COLUMN.name not in (*field_names, *keep)
+    names_subjects = SUBJECT_COLUMN.name in first_names and SUBJECT_COLUMN.name not in (*field_names, *keep)
     if names_subjects:
-        faults = _subject_header_faults(header, field_names, keep)
+        faults = _subject_header_faults(first_names, field_names, keep)
     else:
         faults = [] if names is None else _header_faults(names, fields, keep)
     if faults:

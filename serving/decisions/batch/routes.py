@@ -11,7 +11,8 @@ import hashlib
 import os
 import shutil
 import tempfile
-from collections.abc import AsyncGenerator, Iterator
+import time
+from collections.abc import AsyncGenerator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Annotated, BinaryIO
@@ -31,8 +32,9 @@ from serving.core.http.request import (
 )
 from serving.core.http.validation import FLAG, RequestModel, one_of, parse_query, require_utf8
 from serving.core.identifiers import new_id, utc_now
+from serving.core.security.admission import DiskSpace, FairExecutor, TenantPlaces, UploadPace, tenant_share
 from serving.decisions.batch import records
-from serving.decisions.batch.formats import FORMATS, MEDIA_TYPES
+from serving.decisions.batch.files.formats import FORMATS, MEDIA_TYPES
 from serving.decisions.batch.job import BatchJob, replay
 from serving.decisions.batch.request import BatchRequest
 from serving.decisions.products.base import Product
@@ -40,6 +42,7 @@ from serving.decisions.service import DecisionService
 from serving.settings import LimitSettings
 
 WRITE_BYTES = 1024 * 1024  # bytes written to the spool at a time
+PLACES = "batches under way: no more are taken", "个批次在处理"  # after a number, for messages
 
 
 class BatchQuery(RequestModel):
@@ -55,11 +58,15 @@ class BatchRoutes:
     def __init__(self, service: DecisionService):
         self.service, self.settings = service, service.settings
         service.store.on_open.append(lambda connection: records.abort_orphans(connection, utc_now()))
-        limit = self.settings.limits.max_concurrent_batches
-        self.pool = ThreadPoolExecutor(limit, thread_name_prefix="batch")
-        self.free_slots = limit
+        limits = self.settings.limits
+        self.pool = ThreadPoolExecutor(limits.max_concurrent_batches, thread_name_prefix="batch")
+        self.executor = FairExecutor(
+            self.pool, limits.max_concurrent_batches, tenant_share(limits.max_concurrent_batches)
+        )
+        self.places = TenantPlaces(limits.max_open_batches, limits.max_open_batches_per_tenant, PLACES)
         self.active_keys: set[tuple[str, str, str | None]] = set()  # (tenant, scope, key) of running batches
         self.spool = self.settings.paths.spool
+        self.disk = DiskSpace(self.spool, limits.min_free_disk_bytes)
         _remove_stale_files(self.spool)
 
     def close(self) -> None:
@@ -75,19 +82,14 @@ class BatchRoutes:
         if conflicts := [name for name in keep if name in {column.name for column in model.fields} | _RESERVED_COLUMNS]:
             expected = ("a column that is neither read nor answered", "既不读取也不输出的列")
             raise ProblemError("bad_parameter", errors=[FieldError("keep", name, *expected) for name in conflicts])
-        if self.free_slots < 1:
-            limit = self.settings.limits.max_concurrent_batches
-            raise ProblemError(
-                "overloaded",
-                actual=f"{limit} batches under way: no more are taken at the same time",
-                actual_zh=f"已有 {limit} 个批次在处理，不能再增加",
-            )
-        self.free_slots -= 1
+        tenant = request.principal.tenant
+        self.places.take(tenant)
         path: Path | None = None
         try:
             vault = self.service.store.vault  # opens the store, where that failed before, ahead of the upload
             path, digest = await self._spool_upload(
-                request, f"{input_format} {output_format} {sorted(query.model_dump(exclude_unset=True).items())}"
+                request,
+                f"{input_format} {output_format} {sorted(query.model_dump(exclude_unset=True).items())}",
             )
             digest = vault.digest(digest.encode())  # keyed: ids could be guessed against a bare digest of a short file
             scope, reasons = f"{product.scope}/batch", query.reasons == "true"
@@ -106,11 +108,11 @@ class BatchRoutes:
             job = BatchJob(self.service, batch_request, model)
             return await self._respond(request, job)
         except BaseException:
-            self._release_slot(path)
+            self._release(tenant, path)
             raise
 
     async def _respond(self, request: Request, job: BatchJob) -> Response:
-        batch_request, loop = job.request, asyncio.get_running_loop()
+        batch_request = job.request
         batch_id, chunks = batch_request.id, job.stream()
         if batch_request.key is not None and (earlier_id := await self._find_earlier_batch(batch_request)) is not None:
             batch_id, chunks = (
@@ -120,7 +122,7 @@ class BatchRoutes:
         elif batch_request.key is not None:
             self.active_keys.add(batch_request.key_scope)
         try:
-            first_chunk = await loop.run_in_executor(self.pool, next, chunks, None)
+            first_chunk = await self.executor.run(batch_request.tenant, next, chunks, None)
         except BaseException:
             self.active_keys.discard(batch_request.key_scope)
             raise
@@ -161,17 +163,17 @@ class BatchRoutes:
                     yield chunk
                 elif batch_request.key is None:
                     return
-                chunk = await loop.run_in_executor(self.pool, next, chunks, None)
+                chunk = await self.executor.run(batch_request.tenant, next, chunks, None)
         finally:
             disconnect.cancel()
             close = getattr(chunks, "close", None)
             if close is not None:
-                await asyncio.shield(loop.run_in_executor(self.pool, close))
+                await asyncio.shield(loop.run_in_executor(self.pool, _close_generator, close))
             self.active_keys.discard(batch_request.key_scope)
-            self._release_slot(batch_request.path)
+            self._release(batch_request.tenant, batch_request.path)
 
-    def _release_slot(self, path: Path | None) -> None:
-        self.free_slots += 1
+    def _release(self, tenant: str, path: Path | None) -> None:
+        self.places.give_back(tenant)
         if path is not None:
             path.unlink(missing_ok=True)
 
@@ -209,9 +211,11 @@ class BatchRoutes:
     async def _spool_upload(self, request: Request, options: str) -> tuple[Path, str]:
         """(file, SHA-256 over the options and the bytes)."""
         limit = self.settings.limits.max_upload_bytes
-        content_length = request.headers.get("content-length")
-        if content_length is not None and int(content_length) > limit:
-            raise body_too_large(int(content_length), limit)
+        content_length = int(request.headers.get("content-length", 0))
+        if content_length > limit:
+            raise body_too_large(content_length, limit)
+        if content_length > self.disk.available():
+            raise _full_problem(self.disk)
         try:
             self.spool.mkdir(parents=True, exist_ok=True)
             descriptor, name = tempfile.mkstemp(prefix=f"upload-{os.getpid()}-", dir=self.spool)
@@ -220,7 +224,7 @@ class BatchRoutes:
                 with os.fdopen(descriptor, "wb") as file:
                     async with asyncio.timeout(self.settings.limits.upload_timeout_seconds):
                         return path, await _receive(
-                            request, file, hashlib.sha256(options.encode()), self.settings.limits
+                            request, file, hashlib.sha256(options.encode()), self.settings.limits, self.disk
                         )
             except BaseException:
                 path.unlink(missing_ok=True)
@@ -242,9 +246,31 @@ def _write(file: BinaryIO, digest: hashlib._Hash, chunk: bytes) -> None:
     file.write(chunk)
 
 
-async def _receive(request: Request, file: BinaryIO, digest: hashlib._Hash, limits: LimitSettings) -> str:
-    """Write the body to a file as it arrives; return its hexadecimal digest. Raises ProblemError."""
+def _close_generator(close: Callable[[], None]) -> None:
+    """Close a generator that another thread may still be in, where its caller was cancelled."""
+    while True:
+        try:
+            return close()
+        except ValueError as error:
+            if "already executing" not in str(error):
+                raise
+            time.sleep(0.05)
+
+
+def _full_problem(disk: DiskSpace) -> StoreUnavailableError:
+    detail = f"the disk has no room for the upload: {disk.min_free_bytes:,} bytes are kept for the store"
+    return StoreUnavailableError("full", detail)
+
+
+async def _receive(
+    request: Request, file: BinaryIO, digest: hashlib._Hash, limits: LimitSettings, disk: DiskSpace
+) -> str:
+    """Write the body to a file as it arrives; return its hexadecimal digest.
+
+    Raises ProblemError, also where it comes too slowly, and StoreUnavailableError where the disk gets too full.
+    """
     size, buffer, more_body = 0, bytearray(), True
+    pace = UploadPace(limits.min_upload_bytes_per_second, limits.upload_idle_timeout_seconds)
     while more_body:
         async with asyncio.timeout(limits.upload_idle_timeout_seconds):
             message = await request.receive()
@@ -255,7 +281,11 @@ async def _receive(request: Request, file: BinaryIO, digest: hashlib._Hash, limi
         more_body = message.get("more_body", False)
         if size > limits.max_upload_bytes:
             raise body_too_large(size, limits.max_upload_bytes)
+        if more_body and (too_slow := pace.fault(size)) is not None:
+            raise too_slow
         if len(buffer) >= WRITE_BYTES or not more_body:
+            if len(buffer) > disk.available():
+                raise _full_problem(disk)
             await asyncio.to_thread(_write, file, digest, bytes(buffer))
             buffer.clear()
     if not size:

@@ -17,13 +17,15 @@ from serving.core.http.router import Routes
 from serving.core.http.schema import STORE_PROBLEMS, Schema, operation, path_param, query_params
 from serving.core.http.validation import RequestModel, one_of, parse_query
 from serving.core.identifiers import ID_PATTERN
+from serving.core.security.admission import TenantPlaces, tenant_share
 from serving.decisions.batch import records
-from serving.decisions.batch.formats import MEDIA_TYPES
+from serving.decisions.batch.files.formats import MEDIA_TYPES
 from serving.decisions.batch.output import serialise
 from serving.decisions.service import DecisionService
 
 ROUTE = "/v1/batches/{id}/rows"
 PROBLEMS = {ROUTE: ("bad_parameter", "unknown_batch", *STORE_PROBLEMS, "overloaded")}
+PLACES = "under way: the rows of no more batches may be read", "个批次的结果在读取"  # after a number, for messages
 STATES = ("running", "done", "broken")
 
 
@@ -38,7 +40,8 @@ class BatchRowRoutes:
     """limit: of calls at the same time."""
 
     def __init__(self, service: DecisionService, limit: int):
-        self.service, self.limit, self.free_slots = service, limit, limit
+        self.service = service
+        self.places = TenantPlaces(limit, tenant_share(limit), PLACES)
 
     def routes(self) -> Routes:
         return {ROUTE: {"GET": self.get_rows}}
@@ -53,13 +56,7 @@ class BatchRowRoutes:
             batch = await asyncio.to_thread(records.get, service.store.reader, tenant, batch_id)
         if batch is None:
             raise ProblemError("unknown_batch", actual=repr(batch_id[:80]))
-        if self.free_slots < 1:
-            raise ProblemError(
-                "overloaded",
-                actual=f"{self.limit} under way: the rows of no more batches may be read at the same time",
-                actual_zh=f"已有 {self.limit} 个批次的结果在读取，不能再增加",
-            )
-        self.free_slots -= 1
+        self.places.take(tenant)
         frames = (
             _select_columns(decode_frame(content), columns)
             for content in records.chunks(service.store.reader, batch_id)
@@ -69,15 +66,19 @@ class BatchRowRoutes:
         try:
             first_chunk = await _next_chunk(executor, chunks)  # so that a failure can still set the status
         except BaseException:
-            await self._finish(executor, chunks)
+            await self._finish(tenant, executor, chunks)
             raise
         headers = {"Batch-State": batch["state"]}
-        return StreamingResponse(
-            self._stream(request, executor, first_chunk or b"", chunks), headers=headers, media_type=MEDIA_TYPES[format]
-        )
+        stream = self._stream(request, tenant, executor, first_chunk or b"", chunks)
+        return StreamingResponse(stream, headers=headers, media_type=MEDIA_TYPES[format])
 
     async def _stream(
-        self, request: Request, executor: ThreadPoolExecutor, first_chunk: bytes, chunks: Generator[bytes, None, None]
+        self,
+        request: Request,
+        tenant: str,
+        executor: ThreadPoolExecutor,
+        first_chunk: bytes,
+        chunks: Generator[bytes, None, None],
     ) -> AsyncGenerator[bytes, None]:
         """Make each chunk in the call's thread, until the caller has all of them or disconnects."""
         disconnect = asyncio.create_task(wait_for_disconnect(request))
@@ -88,13 +89,13 @@ class BatchRowRoutes:
                 chunk = await _next_chunk(executor, chunks)
         finally:
             disconnect.cancel()
-            await self._finish(executor, chunks)
+            await self._finish(tenant, executor, chunks)
 
-    async def _finish(self, executor: ThreadPoolExecutor, chunks: Generator[bytes, None, None]) -> None:
-        """Close the chunks in their thread, after the one that is being made; only then free the slot."""
+    async def _finish(self, tenant: str, executor: ThreadPoolExecutor, chunks: Generator[bytes, None, None]) -> None:
+        """Close the chunks in their thread, after the one that is being made; only then give back the place."""
 
         def release(_: object) -> None:
-            self.free_slots += 1
+            self.places.give_back(tenant)
             executor.shutdown(wait=False)
 
         close_future = asyncio.get_running_loop().run_in_executor(executor, chunks.close)

@@ -15,7 +15,7 @@ from datasets.errors import FieldError
 from datasets.schema import TableSchema
 from datasets.tables.chunk import Chunk
 from datasets.validation import MAX_ERRORS, validate
-from serving.decisions.batch.formats import SUBJECT_COLUMN, json_column
+from serving.decisions.batch.files.formats import SUBJECT_COLUMN, json_column
 from serving.decisions.batch.subjects import MAX_ID_CHARS, SUBJECT_SCHEMA, SubjectInputs, SubjectReader
 from serving.decisions.inputs import redact_faults
 from serving.decisions.products.base import DeployedModel

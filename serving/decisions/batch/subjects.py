@@ -12,7 +12,7 @@ from datasets.errors import FieldError
 from datasets.schema import TableSchema
 from serving.core.db.reader import StoreReader
 from serving.core.identifiers import utc_now
-from serving.decisions.batch.formats import SUBJECT_COLUMN
+from serving.decisions.batch.files.formats import SUBJECT_COLUMN
 from serving.decisions.inputs import ResolvedInputs
 from serving.decisions.products.base import DeployedModel
 from serving.privacy.consent.rules import (

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from datasets.slides.decoding.metadata import SlideMetadata
 from datasets.slides.errors import SlideError, SlideIssue, slide_issue
-from datasets.slides.reader import SlideMetadata
 from models.pathology.policy import ReadingPolicy
 
 Row = dict[str, Any]

@@ -76,6 +76,14 @@ def list_uploads(bind: EngineOrConnection, state: str, tenant: str | None = None
     return _rows(bind, stmt)
 
 
+def outstanding_bytes(connection: sa.Connection) -> dict[str, int]:
+    """Tenant -> bytes that were announced for its open uploads and have not come."""
+    missing = sa.func.sum(UPLOADS.c.length - UPLOADS.c.offset)
+    stmt = sa.select(SLIDES.c.tenant, missing).join(SLIDES, UPLOADS.c.slide == SLIDES.c.id)
+    stmt = stmt.where(UPLOADS.c.state == "open", UPLOADS.c.length > UPLOADS.c.offset).group_by(SLIDES.c.tenant)
+    return {tenant: int(size) for tenant, size in connection.execute(stmt).all()}
+
+
 def uploads_of_slide(bind: EngineOrConnection, slide_id: str) -> list[Row]:
     """The uploads that bring or brought the slide, without those that ended early, the oldest first."""
     stmt = sa.select(UPLOADS).where(UPLOADS.c.slide == slide_id, UPLOADS.c.state != "expired").order_by(UPLOADS.c.id)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import sqlalchemy as sa
 
@@ -13,6 +12,7 @@ from datasets.errors import FieldError
 from serving.core.http.problems import ProblemError
 from serving.core.http.request import Request
 from serving.core.identifiers import new_id
+from serving.core.security.admission import DiskSpace
 from serving.pathology.context import Row, SlideContext
 from serving.pathology.slides import storage, upload_store
 from serving.pathology.slides import store as slide_store
@@ -21,12 +21,14 @@ from serving.pathology.upload.intake import add_form, add_mpp_event
 from serving.pathology.upload.metadata import RESERVED_FIELD, UploadDescription, describe_upload
 from serving.pathology.upload.part_writer import disk_full_problem
 
+DISK_SHARE = 0.5  # of the room for uploads that one tenant may announce while others send theirs
 CreateRows = Callable[[sa.Connection], Row]
 
 
 class UploadCreator:
     def __init__(self, context: SlideContext):
         self.context, self.settings = context, context.settings.slides
+        self.disk = DiskSpace(context.slides_dir, context.settings.limits.min_free_disk_bytes)
 
     async def create(self, request: Request, length: int, metadata: dict[str, str]) -> tuple[Row, bool]:
         """({"upload": id, "slide": id}, whether an earlier request created them). Raises ProblemError.
@@ -37,7 +39,7 @@ class UploadCreator:
         description = describe_upload(metadata)
         metadata = {name: value for name, value in metadata.items() if name != RESERVED_FIELD}
         await self.context.quota.check(tenant)
-        await asyncio.to_thread(self._require_space, length)
+        available = await asyncio.to_thread(self.disk.available)
         digest = hashlib.sha256(f"{length} {request.headers.get('upload-metadata')}".encode()).hexdigest()
         upload_id, slide_id = new_id(), new_id()
         audit = await asyncio.to_thread(self.context.blinded_rereads.includes, slide_id)
@@ -50,6 +52,7 @@ class UploadCreator:
                     actual=f"{open_count} uploads are open, the maximum",
                     actual_zh=f"已有 {open_count} 个上传未完成，达到上限",
                 )
+            _require_space(available, upload_store.outstanding_bytes(connection), tenant, length)
             group_file = description.group_file
             slide = key = None
             if group_file is not None:
@@ -105,15 +108,20 @@ class UploadCreator:
         except OSError as error:
             raise disk_full_problem(error, 0) from error
 
-    def _require_space(self, length: int) -> None:
-        self.context.slides_dir.mkdir(parents=True, exist_ok=True)
-        free_bytes = shutil.disk_usage(self.context.slides_dir).free
-        if free_bytes < length:
-            raise ProblemError(
-                "no_space",
-                actual=f"{free_bytes:,} bytes are free and {length:,} were announced",
-                actual_zh=f"可用空间 {free_bytes:,} 字节，上传需要 {length:,} 字节",
-            )
+
+def _require_space(available: int, outstanding: Mapping[str, int], tenant: str, length: int) -> None:
+    """Raises ProblemError where the upload has no room beside what was announced before it.
+
+    available: bytes that uploads may take. outstanding: tenant -> bytes that it announced and has still to send.
+    """
+    room = available - sum(outstanding.values())
+    share = int(available * DISK_SHARE) - outstanding.get(tenant, 0) if len(outstanding.keys() - {tenant}) else room
+    if length > max(0, min(room, share)):
+        raise ProblemError(
+            "no_space",
+            actual=f"{max(0, min(room, share)):,} bytes are free for it and {length:,} were announced",
+            actual_zh=f"可用空间 {max(0, min(room, share)):,} 字节，上传需要 {length:,} 字节",
+        )
 
 
 def _create_slide(

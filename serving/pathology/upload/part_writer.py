@@ -15,6 +15,7 @@ from starlette.types import Message
 from serving.core.db.errors import StoreUnavailableError
 from serving.core.http.problems import ProblemError
 from serving.core.http.request import Request, slow_request
+from serving.core.security.admission import DiskSpace, UploadPace
 from serving.pathology.context import Row, SlideContext
 from serving.pathology.slides import storage, upload_store
 from serving.pathology.upload.locks import locked_problem
@@ -30,6 +31,8 @@ class PartWriter:
 
     def __init__(self, context: SlideContext):
         self.context, self.settings = context, context.settings.slides
+        self.limits = context.settings.limits
+        self.disk = DiskSpace(context.slides_dir, self.limits.min_free_disk_bytes)
         self._digests: dict[str, tuple[int, hashlib._Hash]] = {}  # upload -> (offset, SHA-256 of all bytes before it)
 
     def pop_digest(self, upload_id: str) -> hashlib._Hash | None:
@@ -89,7 +92,8 @@ class PartWriter:
     ) -> None:
         """Write the body in chunks. Raises ProblemError, ClientDisconnect, or OSError if writing fails."""
         length = row["length"] if row["length"] != DEFERRED else self.settings.max_upload_bytes
-        buffer, more = bytearray(), True
+        buffer, more, received = bytearray(), True, 0
+        pace = UploadPace(self.limits.min_upload_bytes_per_second, self.settings.upload_idle_timeout_seconds)
         failure: ProblemError | ClientDisconnect | None = None
         stopped = asyncio.ensure_future(stop.wait())
         try:
@@ -101,7 +105,10 @@ class PartWriter:
                 elif message["type"] == "http.disconnect":
                     failure = ClientDisconnect()
                 buffer += message.get("body", b"")
+                received += len(message.get("body", b""))
                 more = message.get("more_body", False)
+                if more and failure is None:
+                    failure = pace.fault(received)
                 if file.position + len(buffer) > length:
                     failure = too_large_problem(file.position + len(buffer), length)
                     del buffer[length - file.position :]
@@ -110,6 +117,8 @@ class PartWriter:
                     buffer.clear()
                     if checksum is not None:
                         checksum.digest.update(chunk)
+                    if len(chunk) > self.disk.available():
+                        raise OSError(errno.ENOSPC, "the rest is kept for the store")
                     await asyncio.to_thread(file.write, chunk)
         finally:
             stopped.cancel()

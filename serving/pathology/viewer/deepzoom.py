@@ -1,14 +1,13 @@
 """Render a slide and its heatmap as Deep Zoom pyramids, tile by tile.
 
 Pyramid(2_220, 2_967).dzi("jpeg")                                    # the descriptor; level 12 is the slide
-await DeepZoom().read_tile(path, mpp, level=10, column=0, row=1)     # JPEG of up to 256 x 256 pixels, or None
+await DeepZoom().read_tile(tenant, path, mpp, level=10, column=0, row=1)     # JPEG of up to 256 x 256 pixels, or None
 
 Slides are decoded in sandboxed processes, a few of which stay open while they are in use.
 """
 
 from __future__ import annotations
 
-import asyncio
 import io
 import math
 import threading
@@ -22,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datasets.slides.reader import Pixels, Slide, read_scaled
+from serving.core.security.admission import FairExecutor
 from serving.pathology.slides.slide_cache import SlideCache
 from serving.pathology.viewer.colormap import to_rgba
 
@@ -159,36 +159,47 @@ class HeatmapCache:
 
 
 class DeepZoom:
-    """Renders tiles and regions on `threads` threads; further requests wait in a queue.
+    """Renders tiles and regions on `threads` threads; further requests wait, and tenants take turns.
+
+    One thread is left to others by a tenant whose slides take long.
 
     The coroutines and the blocking `render_` methods raise SlideError if the slide cannot be decoded, and PlaneError if
     it has no such focal plane. Without a plane each tile is from the one in which it is sharpest.
     """
 
-    def __init__(self, threads: int = 2, max_open_slides: int = 4, idle_seconds: float = 60.0):
+    def __init__(self, threads: int = 3, max_open_slides: int = 4, idle_seconds: float = 60.0):
         self.slide_cache = SlideCache(OpenSlide, max_open_slides, idle_seconds)
         self.heatmap_cache = HeatmapCache()
-        self._executor = ThreadPoolExecutor(threads, thread_name_prefix="deepzoom")
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="deepzoom")
+        self._executor = FairExecutor(self._pool, threads, max(1, threads - 1))
 
     async def read_tile(
-        self, path: Path, mpp: float | None, level: int, column: int, row: int, plane: int | None = None
+        self,
+        tenant: str,
+        path: Path,
+        mpp: float | None,
+        level: int,
+        column: int,
+        row: int,
+        plane: int | None = None,
     ) -> bytes | None:
         """The tile as JPEG; None if the pyramid has no such tile."""
-        return await asyncio.get_running_loop().run_in_executor(
-            self._executor, self.render_tile, path, mpp, level, column, row, plane
-        )
+        return await self._executor.run(tenant, self.render_tile, path, mpp, level, column, row, plane)
 
-    async def read_pyramid(self, path: Path, mpp: float | None) -> Pyramid:
+    async def read_pyramid(self, tenant: str, path: Path, mpp: float | None) -> Pyramid:
         """The slide's levels."""
-        return await asyncio.get_running_loop().run_in_executor(self._executor, self._load_pyramid, path, mpp)
+        return await self._executor.run(tenant, self._load_pyramid, path, mpp)
 
     async def read_region(
-        self, path: Path, mpp: float | None, box: Box | None = None, max_size: tuple[int, int] | None = None
+        self,
+        tenant: str,
+        path: Path,
+        mpp: float | None,
+        box: Box | None = None,
+        max_size: tuple[int, int] | None = None,
     ) -> bytes:
         """JPEG of `box` in level-0 pixels, or of the whole slide, scaled down to `max_size` (width, height)."""
-        return await asyncio.get_running_loop().run_in_executor(
-            self._executor, self.render_region, path, mpp, box, max_size
-        )
+        return await self._executor.run(tenant, self.render_region, path, mpp, box, max_size)
 
     def render_tile(
         self, path: Path, mpp: float | None, level: int, column: int, row: int, plane: int | None = None
@@ -225,7 +236,7 @@ class DeepZoom:
             )
 
     def close(self) -> None:
-        self._executor.shutdown(cancel_futures=True)
+        self._pool.shutdown(cancel_futures=True)
         self.slide_cache.close()
 
 

@@ -13,11 +13,13 @@ import orjson
 from serving.core.db.errors import StoreUnavailableError
 from serving.core.http.problems import ProblemError
 from serving.core.http.request import Request, Response, StreamingResponse
+from serving.core.security.admission import TenantPlaces, tenant_share
 from serving.pathology.context import Row, SlideContext
 from serving.pathology.slides import store as slide_store
 from serving.pathology.slides.states import STATES, TERMINAL_STATES
 
 MEDIA_TYPE = "text/event-stream"
+PLACES = "event streams are open: no more", "个事件流连接"  # after a number, for messages
 EVENT_ID_PATTERN = re.compile(r"[0-9]{1,18}", re.ASCII)
 
 
@@ -43,11 +45,12 @@ def parse_last_event_id(request: Request) -> int:
 
 
 class EventStream:
-    """Counts its listeners and refuses those beyond `max_event_streams`."""
+    """Refuses listeners beyond `max_event_streams`, and beyond a share of them for one tenant."""
 
     def __init__(self, context: SlideContext):
         self.context, self.settings = context, context.settings.slides
-        self.listener_count = 0
+        limit = self.settings.max_event_streams
+        self.places = TenantPlaces(limit, tenant_share(limit), PLACES)
 
     async def open_stream(self, request: Request, slide: Row, after_event_id: int) -> Response:
         """Stream the events after `after_event_id`; 204 if the slide is done and there are none, so that browsers stop
@@ -56,16 +59,14 @@ class EventStream:
             slide_store.events_after, slide["id"], after_event_id, 1
         ):
             return Response(status_code=204)
-        if self.listener_count >= self.settings.max_event_streams:
-            raise ProblemError(
-                "overloaded",
-                actual=f"{self.listener_count} event streams are open, the maximum",
-                actual_zh=f"已有 {self.listener_count} 个事件流连接，达到上限",
-            )
-        return StreamingResponse(self._stream_events(request, slide["id"], after_event_id), media_type=MEDIA_TYPE)
+        self.places.check(slide["tenant"])
+        events = self._stream_events(request, slide["tenant"], slide["id"], after_event_id)
+        return StreamingResponse(events, media_type=MEDIA_TYPE)
 
-    async def _stream_events(self, request: Request, slide_id: str, after_event_id: int) -> AsyncGenerator[bytes, None]:
-        self.listener_count += 1
+    async def _stream_events(
+        self, request: Request, tenant: str, slide_id: str, after_event_id: int
+    ) -> AsyncGenerator[bytes, None]:
+        self.places.take(tenant)
         disconnect_task = asyncio.get_running_loop().create_task(_wait_for_disconnect(request))
         try:
             yield b"retry: 2000\n\n"
@@ -89,7 +90,7 @@ class EventStream:
                     last_sent = time.monotonic()
                 await asyncio.wait([disconnect_task], timeout=self.settings.poll_seconds)
         finally:
-            self.listener_count -= 1
+            self.places.give_back(tenant)
             disconnect_task.cancel()
             with suppress(asyncio.CancelledError):
                 await disconnect_task

@@ -45,6 +45,7 @@ class SlideImage:
     reading, heatmap (path of heat.npz): None before the slide has been read.
     """
 
+    tenant: str
     path: Path
     sha256: str
     mpp: float | None
@@ -106,7 +107,7 @@ class TileRoutes:
         if not_modified := _not_modified_response(request, etag):
             return not_modified
         try:
-            tile = await self.deepzoom.read_tile(image.path, image.mpp, level, x, y, query.index)
+            tile = await self.deepzoom.read_tile(image.tenant, image.path, image.mpp, level, x, y, query.index)
         except SlideError as error:
             raise _unreadable(error) from error
         except PlaneError as error:
@@ -162,7 +163,7 @@ class TileRoutes:
         if image.reading is not None:
             return _reading_pyramid(image.reading)
         try:
-            return await self.deepzoom.read_pyramid(image.path, image.mpp)
+            return await self.deepzoom.read_pyramid(image.tenant, image.path, image.mpp)
         except SlideError as error:
             raise _unreadable(error) from error
 

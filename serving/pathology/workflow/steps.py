@@ -18,10 +18,10 @@ from pathlib import Path
 import numpy as np
 
 from datasets.slides import sandbox, tiling, tissue
+from datasets.slides.decoding.metadata import SlideMetadata
 from datasets.slides.deidentification.deidentify import deidentify_slide
 from datasets.slides.errors import SlideError, slide_issue
 from datasets.slides.quality import QualityConfig, assess_slide, assess_tiles
-from datasets.slides.reader import SlideMetadata
 from datasets.slides.tiling import Grid, GridConfig
 from models.bundle import Bundle
 from models.pathology.card import SlideCard

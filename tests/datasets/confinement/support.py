@@ -20,6 +20,7 @@ PRELUDE = """
 import json, os, resource, signal, socket, sys, threading, time
 from pathlib import Path
 from datasets.confinement.process import ProcessLimits, confine
+LIMITS = ProcessLimits(memory_bytes=2**31, cpu_seconds=60)
 results = {}
 def attempt(name, do):
     try:
@@ -32,7 +33,7 @@ def attempt(name, do):
 def run_confined(code: str, folder: Path, read: Sequence[Path] = (), write: Sequence[Path] = ()) -> dict[str, str]:
     """What each attempt of `code` came to: 'done: RESULT', or the name of the exception."""
     read_names, write_names = ([str(each) for each in paths] for paths in (read, write))
-    confine = f"confine(ProcessLimits(2**31, 60), [*map(Path, {read_names})], [*map(Path, {write_names})])"
+    confine = f"confine(LIMITS, [*map(Path, {read_names})], [*map(Path, {write_names})])"
     script = f"{PRELUDE}\n{confine}\n{textwrap.dedent(code)}\nprint(json.dumps(results))"
     environment = child_environment(str(folder))
     completed = subprocess.run(

@@ -153,7 +153,8 @@ def test_threads_that_run_already_would_stay_free_so_they_are_refused(home):
     code = (
         "import threading, time; from datasets.confinement.process import *\n"
         "threading.Thread(target=time.sleep, args=(30,), daemon=True).start()\n"
-        "try:\n    confine(ProcessLimits(2**31, 60), [])\nexcept ConfinementError as error:\n    print(error)"
+        "try:\n    confine(ProcessLimits(memory_bytes=2**31, cpu_seconds=60), [])\n"
+        "except ConfinementError as error:\n    print(error)"
     )
     environment = child_environment(str(home / "temporary"))
     command = [sys.executable, "-B", "-c", code]
@@ -165,7 +166,7 @@ def test_threads_that_run_already_would_stay_free_so_they_are_refused(home):
 def test_a_kernel_without_landlock_is_refused_unless_a_setting_accepts_it(home, setting, refused):
     code = (
         "from datasets.confinement import landlock, process\nlandlock.abi = lambda: 0\n"
-        "try:\n    print(process.confine(process.ProcessLimits(2**31, 60), []))\n"
+        "try:\n    print(process.confine(process.ProcessLimits(memory_bytes=2**31, cpu_seconds=60), []))\n"
         "except process.ConfinementError as error:\n    print('refused:', error)"
     )
     environment = child_environment(str(home / "temporary")) | {process.REQUIRED_VARIABLE: setting}

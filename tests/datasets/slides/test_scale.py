@@ -10,10 +10,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from datasets.slides import sandbox, tiling, tissue
+from datasets.slides.decoding.metadata import Level, SlideMetadata
 from datasets.slides.deidentification.deidentify import deidentify_slide
 from datasets.slides.errors import SlideError
 from datasets.slides.limits import SLIDE_LIMITS
-from datasets.slides.reader import Level, SlideMetadata
 from datasets.slides.scale import ScaleStatement, conflicting_statements, parse_decimal, resolve_scale
 from datasets.slides.static_check import check_slide
 from tests.datasets.slides.slide_files import jpeg, kfb, one_image, painted

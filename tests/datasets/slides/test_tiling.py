@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from datasets.slides import sandbox, tiling, tissue
+from datasets.slides.decoding.metadata import Level, SlideMetadata
 from datasets.slides.errors import SlideError
-from datasets.slides.reader import Level, Slide, SlideMetadata, open_slide, read_scaled
+from datasets.slides.reader import Slide, open_slide, read_scaled
 from datasets.slides.tiling import GridConfig, read_tiles_at, scan_order, tile_grid
 from datasets.slides.tissue import Tissue, find_tissue
 from tests.datasets.slides.slide_files import CMU, jpeg, kfb, one_image, painted, tiled
@@ -135,7 +136,7 @@ def test_memory_does_not_grow_with_the_slide(tmp_path):
     (tmp_path / "large.tif").write_bytes(one_image(width=100_000, height=80_000, **table, **scale))
     with sandbox.open_slide(tmp_path / "large.tif") as slide:
         assert slide.metadata.mpp == (0.25, 0.25)
-        child = slide._read.__self__._process.pid
+        child = slide._read.__self__._child.process.pid
         everything = Tissue(np.ones((10, 10), bool), (10_000.0, 8_000.0), 20.0)
         tiles = tiling.tile_grid(slide.metadata, everything)
         assert len(tiles) == 224 * 179

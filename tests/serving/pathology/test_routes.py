@@ -327,11 +327,11 @@ def test_event_streams_are_limited_kept_alive_and_freed_on_disconnect(made, tmp_
             listener = asyncio.create_task(gateway(scope | {"query_string": b""}, receive, send))
             while b": still here\n\n" not in sent:
                 await asyncio.sleep(0.01)
-            assert events.listener_count == 1
+            assert events.places.taken == 1
             second = await client.get(f"/v1/slides/{slide}", headers={"Accept": "text/event-stream"})
             assert problem(second) == (503, "overloaded")
             disconnected.set()
             await listener
-            assert events.listener_count == 0
+            assert events.places.taken == 0
 
         running.run(story)

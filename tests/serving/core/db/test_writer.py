@@ -11,7 +11,7 @@ from serving.core.db.engine import create_engine, open_store
 from serving.core.db.reader import StoreReader
 from serving.core.db.schema import BATCHES, DECISIONS
 from serving.core.identifiers import new_id, utc_now
-from serving.decisions.batch.formats import MEDIA_TYPES
+from serving.decisions.batch.files.formats import MEDIA_TYPES
 from serving.decisions.records import answer_of
 from tests import postgres
 from tests.serving.conftest import locked_store, recorded, run_inside, settings_for

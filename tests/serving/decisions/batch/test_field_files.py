@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 import xlsxwriter
 
-from serving.decisions.batch.formats import MEDIA_TYPES
+from serving.decisions.batch.files.formats import MEDIA_TYPES
 from tests.paths import FIELD_CASES
 
 URL = "/v1/credit-limits/batch"

@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from models import bundle
-from serving.decisions.batch.formats import MEDIA_TYPES, BatchFile
+from serving.decisions.batch.files.formats import MEDIA_TYPES, BatchFile
 from serving.decisions.batch.scoring import score
 from serving.decisions.products.base import products
 from tests.serving.conftest import fitted

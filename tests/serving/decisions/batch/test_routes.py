@@ -14,7 +14,7 @@ import pytest
 import xlsxwriter
 
 from datasets.schema import ColumnSchema
-from serving.decisions.batch.formats import MEDIA_TYPES, BatchFile
+from serving.decisions.batch.files.formats import MEDIA_TYPES, BatchFile
 from tests.serving.conftest import indicators, run_inside, settings_for
 
 URL = "/v1/credit-limits/batch"
@@ -338,7 +338,7 @@ def test_more_rows_than_the_limit_are_refused(bundles, made, people, tmp_path):
     run_inside(settings, story)
 
 
-def test_a_batch_beyond_the_limit_is_told_to_retry_later(inside, people, made):
+def test_a_batch_beyond_the_limit_is_told_to_retry_later(bundles, people, made, tmp_path):
     content = written(people.head(2_000).select(known(made)), "csv")
 
     async def story(client, gateway):
@@ -349,7 +349,7 @@ def test_a_batch_beyond_the_limit_is_told_to_retry_later(inside, people, made):
         assert refused.headers["retry-after"]
         assert (await send(client, content, "csv")).status_code == 200
 
-    inside(story)
+    run_inside(settings_for(bundles, made, tmp_path, YUHENG_LIMITS_MAX_OPEN_BATCHES="1"), story)
 
 
 def test_a_client_that_disconnects_leaves_no_batch_running(inside, people, made):

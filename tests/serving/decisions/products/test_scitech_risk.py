@@ -11,7 +11,7 @@ from rich.console import Console
 
 from models import bundle
 from serving.cli.demo_outcomes import show_decision
-from serving.decisions.batch.formats import MEDIA_TYPES
+from serving.decisions.batch.files.formats import MEDIA_TYPES
 from serving.decisions.products.base import products
 from tests.serving.conftest import ROOT, indicators, run_inside, settings_for
 from tests.serving.registry.test_loader import until

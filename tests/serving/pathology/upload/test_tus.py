@@ -15,7 +15,9 @@ import pytest
 import sqlalchemy as sa
 
 from serving.core.db.schema import UPLOADS
-from tests.serving.conftest import Inside, settings_for
+from serving.core.http.request import slow_request
+from serving.core.security.admission import DiskSpace, UploadPace
+from tests.serving.conftest import Inside, bearer_of, settings_for
 from tests.serving.pathology.conftest import FORM, PART_HEADERS, TUS_HEADERS, metadata, problem, sha256
 
 BYTES = os.urandom(300_000)
@@ -267,6 +269,61 @@ def test_the_settings_limit_the_number_and_size_of_open_uploads(made, tmp_path):
             assert problem(await client.post("/v1/uploads", headers=big)) == (413, "upload_too_large")
 
         running.run(story)
+
+
+def test_the_disk_is_promised_once_and_not_all_of_it_to_one_clinic(made, tmp_path, monkeypatch):
+    monkeypatch.setattr(DiskSpace, "available", lambda disk: 10_000)
+    settings = settings_for(tmp_path / "bundles", made, tmp_path, YUHENG_ACCESS_REQUIRED="true")
+    with Inside(settings) as running:
+
+        async def story(client, gateway):
+            async def announce(tenant, length):
+                clinic = bearer_of(settings, "clinic", tenant=tenant)
+                headers = TUS_HEADERS | clinic | {"Upload-Length": str(length)}
+                return await client.post("/v1/uploads", headers=headers)
+
+            too_large = await announce("a", 10_001)
+            assert problem(too_large) == (507, "no_space")
+            assert "10,000 bytes are free for it and 10,001 were announced" in too_large.json()["detail"]
+            assert (await announce("a", 6_000)).status_code == 201  # nobody else sends anything
+            assert problem(await announce("a", 6_000)) == (507, "no_space")
+            assert (await announce("b", 3_000)).status_code == 201
+            assert problem(await announce("a", 500)) == (507, "no_space")  # more than half, while b sends
+            assert problem(await announce("b", 1_500)) == (507, "no_space")  # beside what a announced
+            assert (await announce("b", 1_000)).status_code == 201
+
+        running.run(story)
+
+
+def test_a_part_leaves_room_on_the_disk_for_the_store(clinic, monkeypatch):
+    async def story(client, gateway):
+        begun = await create_upload(client)
+        monkeypatch.setattr(DiskSpace, "available", lambda disk: 0)
+        full = await send_part(client, begun.headers["location"], BYTES, 0)
+        assert problem(full) == (507, "no_space")
+        monkeypatch.undo()
+        assert (await send_part(client, begun.headers["location"], BYTES, 0)).status_code == 204
+
+    clinic.run(story)
+
+
+def test_a_part_that_comes_a_byte_at_a_time_is_ended_and_may_be_resumed(clinic, monkeypatch):
+    async def story(client, gateway):
+        begun = await create_upload(client)
+        monkeypatch.setattr(UploadPace, "fault", lambda pace, received: slow_request(1.0) if received > 2 else None)
+
+        async def bytes_now_and_then():
+            for byte in BYTES:
+                yield bytes([byte])
+
+        slow = await send_part(client, begun.headers["location"], bytes_now_and_then(), 0)
+        assert problem(slow) == (408, "slow_request")
+        monkeypatch.undo()
+        state = await client.head(begun.headers["location"], headers=TUS_HEADERS)
+        offset = int(state.headers["upload-offset"])
+        assert (await send_part(client, begun.headers["location"], BYTES[offset:], offset)).status_code == 204
+
+    clinic.run(story)
 
 
 def test_all_errors_of_an_upload_are_reported_together(clinic):

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from datasets.slides import reader
+from datasets.slides.decoding.metadata import Level, SlideMetadata
 from datasets.slides.errors import SlideError
-from datasets.slides.reader import Level, Slide, SlideMetadata
+from datasets.slides.reader import Slide
 from serving.pathology.viewer import deepzoom
 from serving.pathology.viewer.colormap import to_rgba
 from serving.pathology.viewer.deepzoom import TILE_SIZE, DeepZoom, Pyramid, read_region, render_heatmap_tile
@@ -76,8 +77,11 @@ def test_the_descriptor_is_what_openseadragon_reads():
 
 
 def test_a_region_keeps_its_aspect_ratio_within_the_maximum_size(images):
-    assert Image.open(io.BytesIO(asyncio.run(images.read_region(CMU, None, None, (600, 600))))).size == (449, 600)
-    assert Image.open(io.BytesIO(asyncio.run(images.read_region(CMU, None, (100, 200, 128, 96))))).size == (128, 96)
+    assert Image.open(io.BytesIO(asyncio.run(images.read_region("a", CMU, None, None, (600, 600))))).size == (449, 600)
+    assert Image.open(io.BytesIO(asyncio.run(images.read_region("a", CMU, None, (100, 200, 128, 96))))).size == (
+        128,
+        96,
+    )
 
 
 def make_striped_slide(width: int, height: int) -> Slide:

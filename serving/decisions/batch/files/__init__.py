@@ -1,0 +1,1 @@
+"""The uploaded file of a batch: its formats, and the confined process that reads them."""

@@ -1,0 +1,257 @@
+"""Read the file of a batch in a confined process, as it may be a bomb or an attack on a library.
+
+with ConfinedBatchFile(path, "parquet", known_names, limits) as file:
+    file.header(); for chunk in file.chunks(columns, keep, rows, missing): ...       # UnreadableFileError
+
+The process can read this file and its libraries alone, and its memory is bounded. What it sends is plain arrays, which
+are checked here: a process that was taken over sends anything.
+`python -m serving.decisions.batch.files.confined` is that process; it is only started from here.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from datasets.confinement.child import ChildEndedError, ChildTimeoutError, ConfinedChild
+from datasets.confinement.process import ConfinementError, ProcessLimits, confine
+from datasets.errors import FieldError, UnreadableFileError
+
+if TYPE_CHECKING:  # libraries that start threads are imported once the process is confined
+    from datasets.schema import ColumnSchema
+    from datasets.tables.chunk import Chunk
+
+MODULE = "serving.decisions.batch.files.confined"
+ADDRESS_BYTES = 16 * 2**30  # libraries reserve much that they never use
+CPU_SECONDS = 600  # of one chunk; a workbook is read as a whole
+WALL_SECONDS = 900.0
+MAX_LINE_BYTES = 1 << 28
+MAX_COLUMNS = 1_000_000
+MAX_CHUNK_ROWS = 5_000_000
+MAX_TEXT_CHARS = 2_000  # of one message
+PIECE_FACTOR = 4  # between what a piece may weigh and what is refused: row numbers and separators count too
+
+
+@dataclass(frozen=True, slots=True)
+class ContentLimits:
+    """What a file may become once it is read. cell_chars: of one text. piece_bytes: of the rows scored together.
+
+    total_bytes: of all values. memory_bytes: that reading it may take, beside the file itself.
+    """
+
+    cell_chars: int
+    piece_bytes: int
+    total_bytes: int
+    memory_bytes: int = 2 * 2**30
+
+
+@dataclass(frozen=True, slots=True)
+class FileHeader:
+    """names: of the columns; None for NDJSON, where each row has its own. first_names: of its first record.
+
+    rows: their number, where the format states it.
+    """
+
+    names: list[str] | None
+    first_names: list[str]
+    rows: int | None
+
+
+class ConfinedBatchFile:
+    def __init__(self, path: Path, format: str, known_names: Sequence[str], limits: ContentLimits):
+        self.path, self.limits = path, limits
+        self._child = ConfinedChild(MODULE, cpu_seconds=CPU_SECONDS)
+        setup = {"path": str(path), "format": format, "known_names": list(known_names), "limits": asdict(limits)}
+        try:
+            self._send(setup)
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self) -> ConfinedBatchFile:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._child.close()
+
+    def header(self) -> FileHeader:
+        """Raises UnreadableFileError."""
+        self._send({"call": "header"})
+        answer = self._receive()
+        names, first_names, rows = answer.get("names"), answer.get("first_names"), answer.get("rows")
+        if (names is not None and not _are_names(names)) or first_names is None or not _are_names(first_names):
+            raise self._broken("names of columns that are no texts")
+        if rows is not None and (type(rows) is not int or rows < 0):
+            raise self._broken("a number of rows that is none")
+        return FileHeader(names, first_names, rows)
+
+    def chunks(
+        self, columns: Sequence[ColumnSchema], keep: Sequence[str], rows: int, missing: Sequence[str] = ()
+    ) -> Iterator[Chunk]:
+        """As BatchFile.chunks, within the limits on content. Raises UnreadableFileError."""
+        from datasets.tables.chunk import Chunk, row_bytes
+        from datasets.tables.transfer import InvalidFrameError, body_size, decode_frame
+
+        schemas = [column.model_dump(mode="json") for column in columns]
+        self._send({"call": "chunks", "columns": schemas, "keep": [*keep], "rows": rows, "missing": [*missing]})
+        bounds, max_body_bytes = (MAX_CHUNK_ROWS, MAX_COLUMNS), PIECE_FACTOR * self.limits.piece_bytes + (1 << 24)
+        next_row, total = 1, 0
+        while "frame" in (answer := self._receive()):
+            try:
+                size = body_size(answer["frame"], *bounds)
+                if size > max_body_bytes:
+                    raise InvalidFrameError("it is too large")
+                frame = decode_frame(answer["frame"], self._read_body(size), *bounds)
+            except InvalidFrameError as error:
+                raise self._broken(f"a chunk that is none: {error}") from error
+            if answer.get("first_row") != next_row:
+                raise self._broken("rows in another order")
+            total += int(row_bytes(frame).sum())
+            if total > self.limits.total_bytes:
+                raise UnreadableFileError(
+                    f"{self.path}: holds more than {self.limits.total_bytes:,} bytes once it is read. "
+                    "Divide it, or leave out the long texts."
+                )
+            faults = self._parse_faults(answer.get("faults"), next_row, frame.height)
+            yield Chunk(next_row, frame, faults)
+            next_row += frame.height
+            self._send({"call": "next"})
+
+    def _parse_faults(self, items: Any, first_row: int, height: int) -> list[FieldError]:
+        if not isinstance(items, list):
+            raise self._broken("faults that are none")
+        faults = []
+        for item in items:
+            row = item[4] if isinstance(item, list) and len(item) == 5 else None
+            if type(row) is not int or not first_row <= row < first_row + height or not _are_texts(item[:4]):
+                raise self._broken("a fault of no row")
+            field, actual, expected, expected_zh = (text[:MAX_TEXT_CHARS] for text in item[:4])
+            faults.append(FieldError(field, actual, expected, expected_zh, row))
+        return faults
+
+    def _send(self, message: dict[str, Any]) -> None:
+        try:
+            self._child.extend_cpu_limit()
+            self._child.send(json.dumps(message).encode() + b"\n", time.monotonic() + WALL_SECONDS)
+        except (ChildTimeoutError, ChildEndedError) as error:
+            raise self._failure(error) from error
+
+    def _receive(self) -> dict[str, Any]:
+        """The next answer. Raises UnreadableFileError, also where the process says so."""
+        try:
+            line = self._child.read_line(time.monotonic() + WALL_SECONDS, MAX_LINE_BYTES)
+        except (ChildTimeoutError, ChildEndedError) as error:
+            raise self._failure(error) from error
+        try:
+            answer = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            raise self._broken("what is no answer") from error
+        if not isinstance(answer, dict):
+            raise self._broken("what is no answer")
+        if isinstance(message := answer.get("unreadable"), str):
+            message = message[:MAX_TEXT_CHARS]
+            raise UnreadableFileError("".join(c if c.isprintable() else "\ufffd" for c in message))
+        return answer
+
+    def _read_body(self, size: int) -> bytes:
+        try:
+            return self._child.read_exactly(size, time.monotonic() + WALL_SECONDS)
+        except (ChildTimeoutError, ChildEndedError) as error:
+            raise self._failure(error) from error
+
+    def _failure(self, error: ChildTimeoutError | ChildEndedError) -> UnreadableFileError:
+        if isinstance(error, ChildTimeoutError):
+            return UnreadableFileError(f"{self.path}: could not be read within {WALL_SECONDS:g} s. Divide it.")
+        return UnreadableFileError(
+            f"{self.path}: broke the process that reads it ({error.reason}), or needs more than "
+            f"{self.limits.memory_bytes:,} bytes of memory. Write it again, in smaller row groups or as CSV."
+        )
+
+    def _broken(self, reason: str) -> UnreadableFileError:
+        self._child.end()
+        return UnreadableFileError(
+            f"{self.path}: broke the process that reads it, which sent {reason}. Write it again."
+        )
+
+
+def _are_names(value: Any) -> bool:
+    return isinstance(value, list) and len(value) <= MAX_COLUMNS and _are_texts(value)
+
+
+def _are_texts(values: list[Any]) -> bool:
+    return all(isinstance(value, str) for value in values)
+
+
+# --- the process
+
+
+def main() -> None:
+    response_fd = os.dup(1)
+    os.dup2(2, 1)  # what a library prints must not be taken for an answer
+    setup = json.loads(sys.stdin.buffer.readline())
+    limits = ContentLimits(**setup["limits"])
+    process_limits = ProcessLimits(memory_bytes=ADDRESS_BYTES, cpu_seconds=CPU_SECONDS, data_bytes=limits.memory_bytes)
+    try:
+        confine(process_limits, [Path(setup["path"])])
+        _serve(setup, limits, response_fd)
+    except ConfinementError as error:
+        _write(response_fd, {"unreadable": f"{setup['path']}: is not read, as {error}. See [confinement] required."})
+
+
+def _serve(setup: dict[str, Any], limits: ContentLimits, response_fd: int) -> None:
+    from serving.decisions.batch.files.formats import BatchFile, first_record
+
+    file = BatchFile(Path(setup["path"]), setup["format"], setup["known_names"])
+    try:
+        for line in sys.stdin.buffer:
+            request = json.loads(line)
+            if request["call"] == "header":
+                names = file.column_names()
+                first_names = [*(first_record(file.path) or ())] if names is None else []
+                _write(response_fd, {"names": names, "first_names": first_names, "rows": file.row_count()})
+            else:
+                _send_chunks(file, request, limits, response_fd)
+    except UnreadableFileError as error:
+        _write(response_fd, {"unreadable": str(error)})
+    except MemoryError:
+        message = (
+            f"{file.path}: needs more than {limits.memory_bytes:,} bytes of memory. Write it in smaller row groups."
+        )
+        _write(response_fd, {"unreadable": message})
+
+
+def _send_chunks(file: Any, request: dict[str, Any], limits: ContentLimits, response_fd: int) -> None:
+    """One piece for each line of the parent, so that what is read ahead is bounded."""
+    from datasets.schema import ColumnSchema
+    from datasets.tables.transfer import encode_frame
+
+    columns = tuple(ColumnSchema.model_validate(column) for column in request["columns"])
+    for chunk in file.chunks(columns, request["keep"], request["rows"], request["missing"]):
+        for piece in chunk.without_long_texts(limits.cell_chars).split_by_bytes(limits.piece_bytes):
+            if not piece.frame.height:
+                continue
+            header, body = encode_frame(piece.frame)
+            faults = [[each.field, each.actual, each.expected, each.expected_zh, each.row] for each in piece.faults]
+            _write(response_fd, {"frame": header, "first_row": piece.first_row, "faults": faults}, body)
+            if not sys.stdin.buffer.readline():
+                return
+    _write(response_fd, {"end": True})
+
+
+def _write(descriptor: int, answer: dict[str, Any], body: bytes = b"") -> None:
+    view = memoryview(json.dumps(answer).encode() + b"\n" + body)
+    while view:
+        view = view[os.write(descriptor, view) :]
+
+
+if __name__ == "__main__":
+    main()
