@@ -42,7 +42,7 @@ class ChildEndedError(Exception):
 
 
 class ConfinedChild:
-    """cpu_seconds: of one request."""
+    """cpu_seconds: of one request. temporary_in: where its temporary folder is made, which it may read and write."""
 
     def __init__(
         self,
@@ -51,12 +51,14 @@ class ConfinedChild:
         *,
         cpu_seconds: int,
         root: Path = ROOT,
+        temporary_in: Path | None = None,
         descriptors: Sequence[int] = (),
     ):
         self.cpu_seconds = cpu_seconds
         self._buffer = bytearray()
         self._extended = time.monotonic()
-        self._folder = tempfile.TemporaryDirectory(prefix="confined-")
+        self._folder = tempfile.TemporaryDirectory(prefix=f"confined-{os.getpid()}-", dir=temporary_in)
+        self.temporary_folder = Path(self._folder.name)
         try:
             self.process = subprocess.Popen(
                 [sys.executable, "-B", "-m", module, *arguments],

@@ -12,7 +12,7 @@ from serving.core.db.codec import decode_frame
 from serving.core.db.reader import StoreReader
 from serving.core.http.problems import ProblemError
 from serving.decisions.batch import records
-from serving.decisions.batch.files.confined import ConfinedBatchFile, ContentLimits
+from serving.decisions.batch.files.confined import ConfinedBatchFile, ContentLimits, FileReaders
 from serving.decisions.batch.files.formats import SUBJECT_COLUMN
 from serving.decisions.batch.output import serialise
 from serving.decisions.batch.recorder import BatchRecorder
@@ -30,8 +30,8 @@ MAX_RETRIES = 20  # of one chunk, each after a grant or a subject went while it 
 class BatchJob:
     """Iterate `stream` for the answer's bytes: each chunk is on disk before its bytes come out."""
 
-    def __init__(self, service: DecisionService, request: BatchRequest, model: DeployedModel):
-        self.service, self.request, self.model = service, request, model
+    def __init__(self, service: DecisionService, request: BatchRequest, model: DeployedModel, readers: FileReaders):
+        self.service, self.request, self.model, self.readers = service, request, model, readers
         self.recorder = BatchRecorder(service, request, model)
 
     def stream(self) -> Iterator[bytes]:
@@ -42,7 +42,8 @@ class BatchJob:
             content_limits = ContentLimits(
                 settings.batch.max_cell_chars, settings.batch.max_piece_bytes, settings.limits.max_upload_bytes
             )
-            with ConfinedBatchFile(request.path, request.input_format, known_names, content_limits) as file:
+            file_args = self.readers, request.path, request.input_format, known_names, content_limits
+            with ConfinedBatchFile(*file_args) as file:
                 max_rows = settings.limits.max_batch_rows
                 names_subjects = validate_header(file.header(), request.keep, self.model.fields, max_rows)
                 scored_chunks = self._scored_chunks(file, self._subject_reader() if names_subjects else None)

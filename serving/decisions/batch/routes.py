@@ -34,6 +34,7 @@ from serving.core.http.validation import FLAG, RequestModel, one_of, parse_query
 from serving.core.identifiers import new_id, utc_now
 from serving.core.security.admission import DiskSpace, FairExecutor, TenantPlaces, UploadPace, tenant_share
 from serving.decisions.batch import records
+from serving.decisions.batch.files.confined import FileReaders
 from serving.decisions.batch.files.formats import FORMATS, MEDIA_TYPES
 from serving.decisions.batch.job import BatchJob, replay
 from serving.decisions.batch.request import BatchRequest
@@ -67,10 +68,14 @@ class BatchRoutes:
         self.active_keys: set[tuple[str, str, str | None]] = set()  # (tenant, scope, key) of running batches
         self.spool = self.settings.paths.spool
         self.disk = DiskSpace(self.spool, limits.min_free_disk_bytes)
+        readers_folder = self.spool.with_name(f"{self.spool.name}-readers")  # on the same disk
+        self.readers = FileReaders(readers_folder)
         _remove_stale_files(self.spool)
+        _remove_stale_files(readers_folder)
 
     def close(self) -> None:
         self.pool.shutdown(wait=False, cancel_futures=True)
+        self.readers.close()
 
     async def submit(self, product: Product, request: Request, idempotency_key: str | None) -> Response:
         await self.service.quota.check(request.principal.tenant)
@@ -105,7 +110,7 @@ class BatchRoutes:
                 keep,
                 reasons,
             )
-            job = BatchJob(self.service, batch_request, model)
+            job = BatchJob(self.service, batch_request, model, self.readers)
             return await self._respond(request, job)
         except BaseException:
             self._release(tenant, path)

@@ -1,6 +1,6 @@
 """Read the file of a batch in a confined process, as it may be a bomb or an attack on a library.
 
-with ConfinedBatchFile(path, "parquet", known_names, limits) as file:
+with ConfinedBatchFile(readers, path, "parquet", known_names, limits) as file:
     file.header(); for chunk in file.chunks(columns, keep, rows, missing): ...       # UnreadableFileError
 
 The process can read this file and its libraries alone, and its memory is bounded. What it sends is plain arrays, which
@@ -10,9 +10,12 @@ are checked here: a process that was taken over sends anything.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import shutil
 import sys
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -26,7 +29,9 @@ from datasets.errors import FieldError, UnreadableFileError
 if TYPE_CHECKING:  # libraries that start threads are imported once the process is confined
     from datasets.schema import ColumnSchema
     from datasets.tables.chunk import Chunk
+    from serving.decisions.batch.files.formats import BatchFile
 
+MEMORY_BYTES = 2 * 2**30
 MODULE = "serving.decisions.batch.files.confined"
 ADDRESS_BYTES = 16 * 2**30  # libraries reserve much that they never use
 CPU_SECONDS = 600  # of one chunk; a workbook is read as a whole
@@ -42,13 +47,12 @@ PIECE_FACTOR = 4  # between what a piece may weigh and what is refused: row numb
 class ContentLimits:
     """What a file may become once it is read. cell_chars: of one text. piece_bytes: of the rows scored together.
 
-    total_bytes: of all values. memory_bytes: that reading it may take, beside the file itself.
+    total_bytes: of all values.
     """
 
     cell_chars: int
     piece_bytes: int
     total_bytes: int
-    memory_bytes: int = 2 * 2**30
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,12 +67,57 @@ class FileHeader:
     rows: int | None
 
 
+class FileReaders:
+    """Starts the processes that read files, one ahead: importing its libraries takes longer than a small batch.
+
+    folder: on the disk of the uploads, in which each process has a folder of its own. memory_bytes: that reading one
+    file may take, beside the file itself.
+    """
+
+    def __init__(self, folder: Path, memory_bytes: int = MEMORY_BYTES):
+        self.folder, self.memory_bytes = folder, memory_bytes
+        self._lock = threading.Lock()
+        self._spare: ConfinedChild | None = None
+        self._is_closed = False
+
+    def take(self) -> ConfinedChild:
+        with self._lock:
+            child, self._spare = self._spare, None
+        if child is not None and child.process.poll() is None:
+            return child
+        if child is not None:
+            child.close()
+        return self._start()
+
+    def prepare(self) -> None:
+        """Start the next process, unless one waits already."""
+        with self._lock:
+            if self._spare is None and not self._is_closed:
+                self._spare = self._start()
+
+    def close(self) -> None:
+        with self._lock:
+            self._is_closed = True
+            if self._spare is not None:
+                self._spare.close()
+                self._spare = None
+
+    def _start(self) -> ConfinedChild:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        arguments = [str(self.memory_bytes)]
+        return ConfinedChild(MODULE, arguments, cpu_seconds=CPU_SECONDS, temporary_in=self.folder)
+
+
 class ConfinedBatchFile:
-    def __init__(self, path: Path, format: str, known_names: Sequence[str], limits: ContentLimits):
-        self.path, self.limits = path, limits
-        self._child = ConfinedChild(MODULE, cpu_seconds=CPU_SECONDS)
-        setup = {"path": str(path), "format": format, "known_names": list(known_names), "limits": asdict(limits)}
+    def __init__(
+        self, readers: FileReaders, path: Path, format: str, known_names: Sequence[str], limits: ContentLimits
+    ):
+        self.readers, self.path, self.limits = readers, path, limits
+        self._child = readers.take()
+        self._link = self._child.temporary_folder / "upload"
+        setup = {"path": str(self._link), "format": format, "known_names": list(known_names), "limits": asdict(limits)}
         try:
+            _place(path, self._link)  # the process was confined before it was known which file it will read
             self._send(setup)
         except BaseException:
             self.close()
@@ -82,6 +131,7 @@ class ConfinedBatchFile:
 
     def close(self) -> None:
         self._child.close()
+        self.readers.prepare()
 
     def header(self) -> FileHeader:
         """Raises UnreadableFileError."""
@@ -158,7 +208,7 @@ class ConfinedBatchFile:
         if not isinstance(answer, dict):
             raise self._broken("what is no answer")
         if isinstance(message := answer.get("unreadable"), str):
-            message = message[:MAX_TEXT_CHARS]
+            message = message[:MAX_TEXT_CHARS].replace(str(self._link), str(self.path))
             raise UnreadableFileError("".join(c if c.isprintable() else "\ufffd" for c in message))
         return answer
 
@@ -173,7 +223,7 @@ class ConfinedBatchFile:
             return UnreadableFileError(f"{self.path}: could not be read within {WALL_SECONDS:g} s. Divide it.")
         return UnreadableFileError(
             f"{self.path}: broke the process that reads it ({error.reason}), or needs more than "
-            f"{self.limits.memory_bytes:,} bytes of memory. Write it again, in smaller row groups or as CSV."
+            f"{self.readers.memory_bytes:,} bytes of memory. Write it again, in smaller row groups or as CSV."
         )
 
     def _broken(self, reason: str) -> UnreadableFileError:
@@ -181,6 +231,15 @@ class ConfinedBatchFile:
         return UnreadableFileError(
             f"{self.path}: broke the process that reads it, which sent {reason}. Write it again."
         )
+
+
+def _place(path: Path, link: Path) -> None:
+    try:
+        os.link(path, link)
+    except OSError as error:
+        if error.errno not in (errno.EXDEV, errno.EPERM):
+            raise
+        shutil.copyfile(path, link)  # on another disk, or one without links
 
 
 def _are_names(value: Any) -> bool:
@@ -194,42 +253,43 @@ def _are_texts(values: list[Any]) -> bool:
 # --- the process
 
 
-def main() -> None:
+def main(memory_bytes: int) -> None:
     response_fd = os.dup(1)
     os.dup2(2, 1)  # what a library prints must not be taken for an answer
-    setup = json.loads(sys.stdin.buffer.readline())
-    limits = ContentLimits(**setup["limits"])
-    process_limits = ProcessLimits(memory_bytes=ADDRESS_BYTES, cpu_seconds=CPU_SECONDS, data_bytes=limits.memory_bytes)
+    limits = ProcessLimits(memory_bytes=ADDRESS_BYTES, cpu_seconds=CPU_SECONDS, data_bytes=memory_bytes)
     try:
-        confine(process_limits, [Path(setup["path"])])
-        _serve(setup, limits, response_fd)
+        confine(limits, [])  # and its temporary folder, where the file will be
     except ConfinementError as error:
-        _write(response_fd, {"unreadable": f"{setup['path']}: is not read, as {error}. See [confinement] required."})
+        _write(response_fd, {"unreadable": f"the file is not read, as {error}. See [confinement] required."})
+        return
+    from serving.decisions.batch.files.formats import BatchFile
 
-
-def _serve(setup: dict[str, Any], limits: ContentLimits, response_fd: int) -> None:
-    from serving.decisions.batch.files.formats import BatchFile, first_record
-
+    setup = json.loads(sys.stdin.buffer.readline() or "null")
+    if setup is None:
+        return  # nobody needs it
     file = BatchFile(Path(setup["path"]), setup["format"], setup["known_names"])
     try:
         for line in sys.stdin.buffer:
-            request = json.loads(line)
-            if request["call"] == "header":
-                names = file.column_names()
-                first_names = [*(first_record(file.path) or ())] if names is None else []
-                _write(response_fd, {"names": names, "first_names": first_names, "rows": file.row_count()})
-            else:
-                _send_chunks(file, request, limits, response_fd)
+            _answer(file, json.loads(line), ContentLimits(**setup["limits"]), response_fd)
     except UnreadableFileError as error:
         _write(response_fd, {"unreadable": str(error)})
     except MemoryError:
-        message = (
-            f"{file.path}: needs more than {limits.memory_bytes:,} bytes of memory. Write it in smaller row groups."
-        )
+        message = f"{file.path}: needs more than {memory_bytes:,} bytes of memory. Write it in smaller row groups."
         _write(response_fd, {"unreadable": message})
 
 
-def _send_chunks(file: Any, request: dict[str, Any], limits: ContentLimits, response_fd: int) -> None:
+def _answer(file: BatchFile, request: dict[str, Any], limits: ContentLimits, response_fd: int) -> None:
+    from serving.decisions.batch.files.formats import first_record
+
+    if request["call"] != "header":
+        _send_chunks(file, request, limits, response_fd)
+        return
+    names = file.column_names()
+    first_names = [*(first_record(file.path) or ())] if names is None else []
+    _write(response_fd, {"names": names, "first_names": first_names, "rows": file.row_count()})
+
+
+def _send_chunks(file: BatchFile, request: dict[str, Any], limits: ContentLimits, response_fd: int) -> None:
     """One piece for each line of the parent, so that what is read ahead is bounded."""
     from datasets.schema import ColumnSchema
     from datasets.tables.transfer import encode_frame
@@ -254,4 +314,4 @@ def _write(descriptor: int, answer: dict[str, Any], body: bytes = b"") -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(int(sys.argv[1]))

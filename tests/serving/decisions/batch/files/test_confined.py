@@ -5,7 +5,6 @@ import json
 import os
 import signal
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import polars as pl
@@ -19,7 +18,7 @@ from datasets.errors import UnreadableFileError
 from datasets.schema import ColumnSchema
 from serving.core.db.schema import BATCH_CHUNKS
 from serving.decisions.batch.files import confined
-from serving.decisions.batch.files.confined import ConfinedBatchFile, ContentLimits
+from serving.decisions.batch.files.confined import ConfinedBatchFile, ContentLimits, FileReaders
 from serving.decisions.batch.files.formats import MEDIA_TYPES, BatchFile
 from tests.datasets.confinement.support import needs_confinement
 from tests.serving.conftest import run_inside, settings_for
@@ -43,8 +42,15 @@ def write(path, format, frame=FRAME):
     return path
 
 
-def opened(path, format, limits=LIMITS):
-    return ConfinedBatchFile(path, format, NAMES, limits)
+def opened(path, format, limits=LIMITS, readers=None):
+    return ConfinedBatchFile(readers or OneReader(path.parent), path, format, NAMES, limits)
+
+
+class OneReader(FileReaders):
+    """Starts no process ahead."""
+
+    def prepare(self):
+        pass
 
 
 @pytest.mark.parametrize("format", MEDIA_TYPES)
@@ -113,9 +119,9 @@ def test_a_bomb_breaks_its_own_process_and_not_the_gateway(tmp_path):
     pq.write_table(table, path, compression="zstd", use_dictionary=False)
     del table
     assert path.stat().st_size < 500_000
-    limits, before = replace(LIMITS, memory_bytes=400_000_000), resident()
+    before = resident()
     refused = pytest.raises(UnreadableFileError, match="400,000,000 bytes of memory")
-    with opened(path, "parquet", limits) as file, refused:
+    with opened(path, "parquet", readers=OneReader(tmp_path, 400_000_000)) as file, refused:
         list(file.chunks(COLUMNS, ("note",), 10_000))
     assert resident() - before < 100_000_000
 
@@ -169,6 +175,37 @@ def test_a_process_that_lies_is_a_refusal(tmp_path, lines):
             list(file.chunks(COLUMNS, (), 10))
     assert "\x1b" not in str(refused.value)
     assert len(str(refused.value)) < 3_000
+
+
+def test_the_next_process_waits_confined_and_reads_its_own_file_alone(tmp_path):
+    readers = FileReaders(tmp_path)
+    (tmp_path / "key").write_text("secret")
+    try:
+        with opened(write(tmp_path / "first", "csv"), "csv", readers=readers) as file:
+            first = file._child.process.pid
+            file.header()
+        spare = readers._spare.process
+        assert spare.pid != first
+        with opened(write(tmp_path / "second", "ndjson"), "ndjson", readers=readers) as file:
+            assert file._child.process is spare
+            assert file.header().first_names == NAMES
+        spare = readers._spare.process
+        os.kill(spare.pid, signal.SIGKILL)
+        spare.wait()
+        with opened(write(tmp_path / "third", "csv"), "csv", readers=readers) as file:
+            assert file.header().names == NAMES
+    finally:
+        readers.close()
+    assert readers._spare is None
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["first", "key", "second", "third"]
+
+
+def test_a_refusal_names_the_upload_and_not_the_folder_of_the_process(tmp_path):
+    (tmp_path / "broken").write_bytes(b"PAR1 and nothing else")
+    with opened(tmp_path / "broken", "parquet") as file, pytest.raises(UnreadableFileError) as refused:
+        file.header()
+    assert str(refused.value).startswith(f"{tmp_path / 'broken'}: ")
+    assert "confined-" not in str(refused.value)
 
 
 def test_an_upload_of_some_kilobytes_is_scored_in_pieces_of_bounded_size(bundles, made, tmp_path):
