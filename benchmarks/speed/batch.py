@@ -26,6 +26,7 @@ def measure_service(folder: Path, source: Path, reasons: bool) -> float:
     from serving import settings
     from serving.core.http.metrics import Metrics
     from serving.core.identifiers import new_id
+    from serving.decisions.batch.files.confined import FileReaders
     from serving.decisions.batch.job import BatchJob
     from serving.decisions.batch.request import BatchRequest
     from serving.decisions.products.base import products
@@ -46,7 +47,9 @@ def measure_service(folder: Path, source: Path, reasons: bool) -> float:
         try:
             request = BatchRequest(new_id(), "local", "benchmark", None, "", source, "parquet", "parquet", (), reasons)
             model = service.deployed_model(products()["credit_limit"], None)
-            job = BatchJob(service, request, model)
+            readers = FileReaders(folder / "readers")
+            readers.prepare()  # as the service does
+            job = BatchJob(service, request, model, readers)
 
             def write_answers() -> float:
                 started = time.perf_counter()
@@ -55,7 +58,10 @@ def measure_service(folder: Path, source: Path, reasons: bool) -> float:
                         out.write(chunk)
                 return time.perf_counter() - started
 
-            return await asyncio.to_thread(write_answers)
+            try:
+                return await asyncio.to_thread(write_answers)
+            finally:
+                readers.close()
         finally:
             service.stop()
 

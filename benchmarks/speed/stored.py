@@ -26,6 +26,7 @@ from serving.core.db.schema import GRANTS
 from serving.core.http.metrics import Metrics
 from serving.core.http.principal import LOCAL_PRINCIPAL
 from serving.core.identifiers import new_id, utc_now
+from serving.decisions.batch.files.confined import FileReaders
 from serving.decisions.batch.job import BatchJob
 from serving.decisions.batch.request import BatchRequest
 from serving.decisions.products.base import products
@@ -79,11 +80,14 @@ async def measure(folder: Path, args: argparse.Namespace) -> None:
         order = BatchRequest(
             new_id(), LOCAL_PRINCIPAL.tenant, "benchmark", None, "", source, "parquet", "parquet", (), False
         )
-        job = BatchJob(service, order, model)
+        readers = FileReaders(folder / "readers")
+        readers.prepare()  # as the service does
+        job = BatchJob(service, order, model, readers)
         started = time.perf_counter()
         with (folder / "answer.parquet").open("wb") as out:
             out.writelines(job.stream())
         seconds = time.perf_counter() - started
+        readers.close()
         assert job.recorder.faulty_rows == 0, job.recorder.faults[:3]
         return job.recorder.rows / seconds
 

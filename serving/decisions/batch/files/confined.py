@@ -117,7 +117,7 @@ class ConfinedBatchFile:
         self._link = self._child.temporary_folder / "upload"
         setup = {"path": str(self._link), "format": format, "known_names": list(known_names), "limits": asdict(limits)}
         try:
-            _place(path, self._link)  # the process was confined before it was known which file it will read
+            _link_upload(path, self._link)  # the process was confined before it was known which file it will read
             self._send(setup)
         except BaseException:
             self.close()
@@ -169,7 +169,8 @@ class ConfinedBatchFile:
             if total > self.limits.total_bytes:
                 raise UnreadableFileError(
                     f"{self.path}: holds more than {self.limits.total_bytes:,} bytes once it is read. "
-                    "Divide it, or leave out the long texts."
+                    "Divide it, or leave out the long texts.",
+                    f"{self.path}：读取后超过 {self.limits.total_bytes:,} 字节。请拆分，或去掉过长的文本。",
                 )
             faults = self._parse_faults(answer.get("faults"), next_row, frame.height)
             yield Chunk(next_row, frame, faults)
@@ -207,9 +208,8 @@ class ConfinedBatchFile:
             raise self._broken("what is no answer") from error
         if not isinstance(answer, dict):
             raise self._broken("what is no answer")
-        if isinstance(message := answer.get("unreadable"), str):
-            message = message[:MAX_TEXT_CHARS].replace(str(self._link), str(self.path))
-            raise UnreadableFileError("".join(c if c.isprintable() else "\ufffd" for c in message))
+        if "unreadable" in answer:
+            raise UnreadableFileError(*(self._clean_message(answer.get(name)) for name in ("unreadable", "zh")))
         return answer
 
     def _read_body(self, size: int) -> bytes:
@@ -218,22 +218,35 @@ class ConfinedBatchFile:
         except (ChildTimeoutError, ChildEndedError) as error:
             raise self._failure(error) from error
 
+    def _clean_message(self, message: object) -> str:
+        """A message of the process, of bounded length and without what steers a terminal."""
+        text = message[:MAX_TEXT_CHARS] if isinstance(message, str) else ""
+        text = "".join(char if char.isprintable() else "\ufffd" for char in text)
+        return text.replace(str(self._link), str(self.path))
+
     def _failure(self, error: ChildTimeoutError | ChildEndedError) -> UnreadableFileError:
         if isinstance(error, ChildTimeoutError):
-            return UnreadableFileError(f"{self.path}: could not be read within {WALL_SECONDS:g} s. Divide it.")
+            return UnreadableFileError(
+                f"{self.path}: could not be read within {WALL_SECONDS:g} s. Divide it.",
+                f"{self.path}：未能在 {WALL_SECONDS:g} 秒内读完，请拆分。",
+            )
+        memory = f"{self.readers.memory_bytes:,}"
         return UnreadableFileError(
-            f"{self.path}: broke the process that reads it ({error.reason}), or needs more than "
-            f"{self.readers.memory_bytes:,} bytes of memory. Write it again, in smaller row groups or as CSV."
+            f"{self.path}: broke the process that reads it ({error.reason}), or needs more than {memory} bytes "
+            "of memory. Write it again, in smaller row groups or as CSV.",
+            f"{self.path}：读取进程异常终止（{error.reason}），或所需内存超过 {memory} 字节。"
+            "请以较小的行组或 CSV 重新导出。",
         )
 
     def _broken(self, reason: str) -> UnreadableFileError:
         self._child.end()
         return UnreadableFileError(
-            f"{self.path}: broke the process that reads it, which sent {reason}. Write it again."
+            f"{self.path}: broke the process that reads it: it sent {reason}. Write it again.",
+            f"{self.path}：读取进程返回了无效内容，请重新导出。",
         )
 
 
-def _place(path: Path, link: Path) -> None:
+def _link_upload(path: Path, link: Path) -> None:
     try:
         os.link(path, link)
     except OSError as error:
@@ -260,7 +273,8 @@ def main(memory_bytes: int) -> None:
     try:
         confine(limits, [])  # and its temporary folder, where the file will be
     except ConfinementError as error:
-        _write(response_fd, {"unreadable": f"the file is not read, as {error}. See [confinement] required."})
+        message = f"the file is not read, as {error}. See [confinement] required."
+        _write(response_fd, {"unreadable": message, "zh": f"未读取文件：{error}。参见 [confinement] required。"})
         return
     from serving.decisions.batch.files.formats import BatchFile
 
@@ -272,10 +286,11 @@ def main(memory_bytes: int) -> None:
         for line in sys.stdin.buffer:
             _answer(file, json.loads(line), ContentLimits(**setup["limits"]), response_fd)
     except UnreadableFileError as error:
-        _write(response_fd, {"unreadable": str(error)})
+        _write(response_fd, {"unreadable": str(error), "zh": error.zh})
     except MemoryError:
         message = f"{file.path}: needs more than {memory_bytes:,} bytes of memory. Write it in smaller row groups."
-        _write(response_fd, {"unreadable": message})
+        message_zh = f"{file.path}：所需内存超过 {memory_bytes:,} 字节。请以较小的行组重新导出。"
+        _write(response_fd, {"unreadable": message, "zh": message_zh})
 
 
 def _answer(file: BatchFile, request: dict[str, Any], limits: ContentLimits, response_fd: int) -> None:
