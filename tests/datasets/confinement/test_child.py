@@ -92,11 +92,11 @@ def test_a_limit_on_cpu_time_is_extended_for_a_further_request(start, monkeypatc
     child = start(
         "import resource\nresource.setrlimit(resource.RLIMIT_CPU, (2, 60))\n"
         "for line in sys.stdin:\n"
-        "    end = time.process_time() + 0.9\n"
+        "    end = time.process_time() + 0.6\n"
         "    while time.process_time() < end: pass\n"
         "    os.write(1, b'done\\n')"
     )
-    for _ in range(4):
+    for _ in range(6):
         child.extend_cpu_limit()
         child.send(b"go\n", soon())
         assert child.read_line(soon()) == b"done\n"
