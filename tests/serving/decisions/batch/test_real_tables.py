@@ -9,7 +9,7 @@ import pytest
 from datasets.tables.reader import read_raw
 from models import bundle
 from models.feature_encoder import date_operands
-from serving.decisions.batch.formats import MEDIA_TYPES
+from serving.decisions.batch.files.formats import MEDIA_TYPES
 from serving.decisions.products.base import products
 from tests.paths import DATA
 from tests.serving.conftest import fitted
