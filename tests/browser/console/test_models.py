@@ -119,7 +119,7 @@ def test_a_scientist_compares_versions_reads_the_gate_promotes_and_rolls_back(op
     assert axe(page) == []
     screenshot(page, f"models_{language}")
     page.click(".model-card a >> text=credit_limit")
-    page.wait_for_selector(".checks")
+    page.wait_for_selector(".checks li")
     page.wait_for_selector(".plots.three .plot")
     empty = {"en": "has no plot data", "zh": "不含绘图数据"}[language]
     assert page.locator(".empty", has_text=empty).count() == 1, "the champion's card has no plots"
@@ -154,7 +154,7 @@ def test_a_scientist_compares_versions_reads_the_gate_promotes_and_rolls_back(op
 
 def test_versions_can_be_compared_on_a_tablet_by_keyboard(open_page, versions):
     page = open_page("scientist", width=820, height=1180, path="/console/models/credit_limit")
-    page.wait_for_selector(".checks")
+    page.wait_for_selector(".checks li")
     overflow = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
     assert overflow <= 0, "nothing is cut off on the right"
     page.focus('input[name="second"]:checked')
