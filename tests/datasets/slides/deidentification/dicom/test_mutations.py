@@ -1,6 +1,6 @@
 """Mutated DICOM files are copied without a name, or refused with a reason; nothing else ever happens.
 
-YUHENG_MUTATIONS=10000 YUHENG_SEED=7 python -m pytest tests/datasets/slides/deidentification/dicom/test_mutations.py
+YUHENG_FUZZ_RUNS files are tried, with the seed YUHENG_SEED; `make test-all` tries 10,000.
 """
 
 import os
@@ -21,7 +21,7 @@ from tests.datasets.slides.deidentification.dicom.test_clean import KEY, plant_e
 from tests.datasets.slides.dicom_files import image
 from tests.datasets.slides.slide_files import painted
 
-COUNT = int(os.environ.get("YUHENG_MUTATIONS", "150"))
+COUNT = int(os.environ.get("YUHENG_FUZZ_RUNS", "150"))
 SEED = int(os.environ.get("YUHENG_SEED", "7"))
 INTERESTING = (
     b"\0" * 4,
