@@ -32,6 +32,9 @@ from datasets.slides.static_check import check_slide
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+    from datasets.slides.decoding.dicom import DicomImage
+    from datasets.slides.decoding.tiff import TiffImage
+
 Pixels = NDArray[np.uint8]  # (height, width, 3) RGB
 # formats whose size the static check knows; the others crop or join their images
 EXACT_SIZE_FORMATS = ("kfb",)
@@ -248,24 +251,8 @@ def _open_tiff(checked: CheckedSlide, limits: SlideLimits) -> Slide:
     from datasets.slides.decoding.tiff import TiffImage
 
     image = TiffImage(checked.path, checked.format, limits)
-
-    def read(x: int, y: int, size: Size, level: int, plane: int | None = None) -> Pixels:
-        try:
-            return image.read(x, y, size, level, plane)
-        except Exception as error:  # see open_slide
-            raise _undecodable_error(checked, error) from error
-
     levels = tuple(Level(*level.size, level.downsample) for level in image.levels)
-    metadata = SlideMetadata(
-        checked.format,
-        levels,
-        stated=checked.mpp,
-        scales=checked.scales,
-        icc=image.has_icc_profile,
-        planes=image.planes,
-        plane_spacing=image.plane_spacing,
-    )
-    return Slide(metadata, read, image.close, limits, read)
+    return _stack_slide(checked, image, levels, limits)
 
 
 def _open_dicom(checked: CheckedSlide, limits: SlideLimits) -> Slide:
@@ -273,6 +260,16 @@ def _open_dicom(checked: CheckedSlide, limits: SlideLimits) -> Slide:
     from datasets.slides.decoding.dicom import DicomImage
 
     image = DicomImage(checked, limits)
+    levels = tuple(
+        Level(*level.size, downsample) for level, downsample in zip(image.levels, image.downsamples, strict=True)
+    )
+    return _stack_slide(checked, image, levels, limits)
+
+
+def _stack_slide(
+    checked: CheckedSlide, image: TiffImage | DicomImage, levels: tuple[Level, ...], limits: SlideLimits
+) -> Slide:
+    """The slide of an image that may have focal planes."""
 
     def read(x: int, y: int, size: Size, level: int, plane: int | None = None) -> Pixels:
         try:
@@ -280,9 +277,6 @@ def _open_dicom(checked: CheckedSlide, limits: SlideLimits) -> Slide:
         except Exception as error:  # see open_slide
             raise _undecodable_error(checked, error) from error
 
-    levels = tuple(
-        Level(*level.size, downsample) for level, downsample in zip(image.levels, image.downsamples, strict=True)
-    )
     metadata = SlideMetadata(
         checked.format,
         levels,
