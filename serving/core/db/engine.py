@@ -1,11 +1,17 @@
-"""Open a store: a SQLite file that syncs each commit to disk and never blocks readers, or a PostgreSQL database."""
+"""Open a store: a SQLite file that syncs each commit to disk and never blocks readers, or a PostgreSQL database.
+
+Beside a SQLite store lies its key store, subject_keys/keys.db, with the table subject_keys alone: a backup of the store
+opens nothing without a backup of the keys. Statements name the table as if it were in the store itself.
+"""
 
 from __future__ import annotations
 
 import math
+import os
 import sqlite3
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -17,6 +23,8 @@ if TYPE_CHECKING:
     from alembic.config import Config
 
 MIGRATIONS = Path(__file__).parent / "migrations"
+KEY_STORE = "key_store"  # the name under which a SQLite connection attaches the key store
+KEY_STORE_COLUMNS = "pseudonym VARCHAR(64) NOT NULL PRIMARY KEY, wrapped BLOB NOT NULL, created VARCHAR(32) NOT NULL"
 MIGRATION_LOCK_ID = 7_195_001  # PostgreSQL advisory lock: of two processes that start at once, one creates the tables
 MAX_IDS_PER_STATEMENT = 500  # values of one IN (...)
 
@@ -96,6 +104,8 @@ def create_engine(url: sa.URL | str, lock_timeout: float) -> sa.Engine:
     sqlite_args = {"timeout": lock_timeout, "check_same_thread": False}
     engine = sa.create_engine(url, connect_args=sqlite_args, hide_parameters=True)
     sa.event.listen(engine, "connect", _on_connect)
+    if url.database not in (None, "", ":memory:"):
+        sa.event.listen(engine, "connect", partial(_attach_key_store, key_store_path(Path(str(url.database)))))
     sa.event.listen(engine, "begin", _on_begin)
     return engine
 
@@ -104,6 +114,30 @@ def _on_connect(connection: sqlite3.Connection, _: Any) -> None:
     connection.isolation_level = None  # transactions begin in _on_begin
     for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "wal_autocheckpoint=4000"):
         connection.execute(f"PRAGMA {pragma}").close()
+
+
+def key_store_path(store: Path) -> Path:
+    """The key store of a SQLite store."""
+    return store.parent / "subject_keys" / "keys.db"
+
+
+def _attach_key_store(file: Path, connection: sqlite3.Connection, _: Any) -> None:
+    """Only where there is one: a copy of a store alone is read without its keys."""
+    if not file.exists():
+        return
+    connection.execute(f"ATTACH DATABASE ? AS {KEY_STORE}", (str(file),)).close()
+    for pragma in ("journal_mode=WAL", "synchronous=FULL"):
+        connection.execute(f"PRAGMA {KEY_STORE}.{pragma}").close()
+
+
+def _create_key_store(file: Path) -> None:
+    """Create an empty key store, readable for its owner alone, where there is none."""
+    if file.exists():
+        return
+    file.parent.mkdir(parents=True, exist_ok=True)
+    os.close(os.open(file, os.O_CREAT | os.O_RDWR, 0o600))
+    with closing(sqlite3.connect(file)) as connection:
+        connection.execute(f"CREATE TABLE IF NOT EXISTS subject_keys ({KEY_STORE_COLUMNS})").close()
 
 
 def _on_begin(connection: sa.Connection) -> None:
@@ -126,6 +160,9 @@ def migrate(engine: sa.Engine) -> None:
     scripts = ScriptDirectory.from_config(config)
     head = scripts.get_current_head()
     assert head is not None, "serving/core/db/migrations/versions holds a revision"
+    if engine.dialect.name == "sqlite" and engine.url.database not in (None, "", ":memory:"):
+        _create_key_store(key_store_path(Path(str(engine.url.database))))
+        engine.dispose()  # new connections attach it
     actual = _stored_revision(engine)
     if actual == head:
         return

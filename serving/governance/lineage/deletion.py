@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 import sqlalchemy as sa
 
-from serving.core.db.engine import to_store_error
+from serving.core.db.engine import key_store_path, to_store_error
 from serving.core.db.schema import DECISIONS
 
 # Fields of an answer that are retained after an erasure: what was decided, without what it rests on.
@@ -94,7 +94,8 @@ def prove_deletion(engine: sa.Engine, deleted: list[bytes]) -> dict[str, Any]:
     if engine.dialect.name != "sqlite":
         return {"store": "postgresql", "vacuumed": True}
     store = Path(str(engine.url.database))
-    for file in (store, store.with_name(f"{store.name}-wal")):
+    files = [file for base in (store, key_store_path(store)) for file in (base, base.with_name(f"{base.name}-wal"))]
+    for file in files:
         if file.exists() and file.stat().st_size and _is_any_in_file(file, deleted):
             raise ErasureNotProvenError(f"{file} still holds the subject's key, or a salt of an answer")
     return {"store": "sqlite", "log_truncated": True, "keys_searched_for": len(deleted)}

@@ -66,9 +66,12 @@ def apply_erasure_list(connection: sa.Connection, file: Path) -> int:
     """Delete whatever the store holds of listed subjects; the number of subjects that had come back."""
     count = 0
     for chunk in chunked(sorted(read_erasure_list(file))):
-        count += connection.execute(sa.delete(SUBJECT_KEYS).where(SUBJECT_KEYS.c.pseudonym.in_(chunk))).rowcount
-        for table in (INDICATORS, COMPANIES):
-            connection.execute(sa.delete(table).where(table.c.pseudonym.in_(chunk)))
+        returned: set[str] = set()
+        for table in (SUBJECT_KEYS, INDICATORS, COMPANIES):
+            is_listed = table.c.pseudonym.in_(chunk)
+            returned |= set(connection.execute(sa.select(table.c.pseudonym).where(is_listed)).scalars())
+            connection.execute(sa.delete(table).where(is_listed))
+        count += len(returned)
     if count:
         log.warning("%d erased subjects had come back with a restored store and are deleted again", count)
     return count

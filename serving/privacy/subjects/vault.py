@@ -156,7 +156,7 @@ def open_vault(settings: Settings) -> Vault:
 def bind_store(connection: sa.Connection, vault: Vault) -> None:
     """Tie an empty store to this key file and profile; later, check them and apply the erasure list.
 
-    Raises VaultKeyError for any other key file, and where the erasure list cannot be read.
+    Raises VaultKeyError for any other key file, where the erasure list cannot be read, and where all keys are gone.
     """
     row = connection.execute(sa.select(VAULT.c.profile, VAULT.c.key_check)).first()
     if row is None:
@@ -175,6 +175,12 @@ def bind_store(connection: sa.Connection, vault: Vault) -> None:
             apply_erasure_list(connection, vault.erasure_list)
         except KeyFileError as error:
             raise VaultKeyError(str(error)) from error
+    has_rows, has_keys = (sa.select(sa.exists(sa.select(table.c.pseudonym))) for table in (INDICATORS, SUBJECT_KEYS))
+    if connection.execute(has_rows).scalar() and not connection.execute(has_keys).scalar():
+        raise VaultKeyError(
+            "The store holds indicators, and the key store (subject_keys/keys.db beside it) is empty. "
+            "Restore the key store; without it no indicator can be read."
+        )
 
 
 def ensure_keys(connection: sa.Connection, vault: Vault, pseudonyms: Iterable[str]) -> dict[str, bytes]:

@@ -34,7 +34,8 @@ class SubjectKeyRow(TypedDict):
     created: str
 
 
-# Each subject's own key. Once this row is deleted, nothing in the store about the subject can be decrypted.
+# Each subject's own key. Once this row is deleted, nothing in the store about the subject can be decrypted. On SQLite
+# the table lies in the key store, a file of its own: serving/core/db/engine.py.
 SUBJECT_KEYS = sa.Table(
     "subject_keys",
     METADATA,

@@ -226,7 +226,8 @@ def test_no_byte_of_an_erased_subject_stays_in_the_stores_files(settings, engine
     store = settings.paths.store
 
     def read_files():
-        return b"".join(path.read_bytes() for path in store.parent.glob(f"{store.name}*"))
+        files = [*store.parent.glob(f"{store.name}*"), *store.parent.glob("subject_keys/keys.db*")]
+        return b"".join(path.read_bytes() for path in files)
 
     assert key in read_files()
     erasure.erase(engine, settings, "credit_limit", HOUSEHOLD, "tester")

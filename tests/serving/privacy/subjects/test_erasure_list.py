@@ -10,6 +10,7 @@ import sqlalchemy as sa
 
 from datasets.credit_limit.county import schema as county_schema
 from serving.core.audit.authenticator import open_log_store
+from serving.core.db.engine import key_store_path
 from serving.core.db.schema import ERASURES, INDICATORS, SUBJECT_KEYS
 from serving.core.security.errors import KeyFileError
 from serving.governance.lineage import erasure
@@ -26,6 +27,47 @@ URL = "/v1/credit-limits"
 def load(settings, engine, applicant, *subjects: str) -> None:
     for subject in subjects:
         put_subject(engine, settings, county_schema.TABLE, subject, applicant)
+
+
+def store_files(settings):
+    store = settings.paths.store
+    return [*store.parent.glob(f"{store.name}*"), *store.parent.glob("subject_keys/keys.db*")]
+
+
+def remove(store) -> None:
+    for suffix in ("", "-wal", "-shm"):
+        store.with_name(store.name + suffix).unlink(missing_ok=True)
+
+
+def test_a_backup_of_the_store_and_the_vaults_key_open_nothing_without_a_backup_of_the_key_store(
+    settings, applicant, tmp_path
+):
+    """Keys lay in the database that they protect, so each copy of it from before an erasure opened everything."""
+    if settings.store.url:
+        pytest.skip("on PostgreSQL the keys are in the same database: docs/threat-model.md")
+    engine = open_log_store(settings)
+    load(settings, engine, applicant, "H-1", "H-2")
+    [first, second] = [row.wrapped for row in rows(settings, sa.select(SUBJECT_KEYS))]
+    with sqlite3.connect(settings.paths.store) as live, sqlite3.connect(tmp_path / "backup.db") as backup:
+        live.backup(backup)
+    content = (tmp_path / "backup.db").read_bytes()
+    assert first not in content
+    assert second not in content
+    assert any(first in file.read_bytes() for file in store_files(settings))
+    engine.dispose()
+
+
+def test_a_key_store_that_went_missing_stops_the_store_from_being_used(settings, applicant):
+    if settings.store.url:
+        pytest.skip("on PostgreSQL there is no key store")
+    engine = open_log_store(settings)
+    load(settings, engine, applicant, "H-1")
+    engine.dispose()
+    remove(key_store_path(settings.paths.store))
+    engine = open_log_store(settings)
+    with engine.begin() as connection, pytest.raises(VaultKeyError, match="Restore the key store"):
+        bind_store(connection, vault_of(settings))
+    engine.dispose()
 
 
 def test_the_next_months_file_does_not_bring_an_erased_household_back(settings, applicant, people, tmp_path):
@@ -59,10 +101,9 @@ def test_a_store_from_before_the_erasure_is_cleared_of_the_subject_when_it_is_op
     engine = open_log_store(settings)
     erasure.erase(engine, settings, "credit_limit", "H-1", by="operator")
     engine.dispose()
-    for suffix in ("", "-wal", "-shm"):
-        settings.paths.store.with_name(settings.paths.store.name + suffix).unlink(missing_ok=True)
+    remove(settings.paths.store)
     shutil.copy(tmp_path / "backup.db", settings.paths.store)
-    assert stored(settings, "credit_limit", "H-1") is not None, "the backup holds it"
+    assert stored(settings, "credit_limit", "H-1") is None, "its key is not in the backup"
 
     async def story(client, gateway):
         return [(await client.post(URL, json={"subject_id": name})).status_code for name in ("H-1", "H-2")]
@@ -95,19 +136,19 @@ def test_nothing_is_certified_while_a_reader_keeps_the_deleted_key_on_the_disk(s
     engine = open_log_store(settings)
     load(settings, engine, applicant, "H-1")
     [wrapped] = [row.wrapped for row in rows(settings, sa.select(SUBJECT_KEYS))]
-    reader = sqlite3.connect(settings.paths.store)
+    reader = sqlite3.connect(key_store_path(settings.paths.store))
     reader.execute("BEGIN")
-    reader.execute("SELECT count(*) FROM decisions").fetchone()
+    reader.execute("SELECT count(*) FROM subject_keys").fetchone()
     with pytest.raises(ErasureNotProvenError, match="erase it again to certify it"):
         erasure.erase(engine, settings, "credit_limit", "H-1", by="operator")
     assert rows(settings, sa.select(ERASURES)) == []
-    files = list(settings.paths.store.parent.glob("store.db*"))
+    files = store_files(settings)
     assert any(wrapped in file.read_bytes() for file in files), "which is why nothing is certified"
     reader.close()
     certificate = erasure.erase(engine, settings, "credit_limit", "H-1", by="operator")["certificate"]
     assert certificate["key_shredded"]
     assert certificate["proof"]["log_truncated"]
-    for file in settings.paths.store.parent.glob("store.db*"):
+    for file in store_files(settings):
         assert wrapped not in file.read_bytes()
     again = erasure.erase(engine, settings, "credit_limit", "H-1", by="operator")["certificate"]
     assert again == certificate

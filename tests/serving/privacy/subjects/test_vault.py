@@ -140,6 +140,18 @@ def test_a_subject_whose_key_was_shredded_does_not_exist(loaded):
     other, _ = vault.new_key(pseudonym)
     with pytest.raises(TamperedError):
         vault.open(other, sealed, pseudonym)
+
+    def story_of(subject):
+        async def story(client, gateway):
+            status, problem = await ask(client, subject)
+            assert (status, problem["type"]) == (404, "/problems/unknown_subject")
+
+        return story
+
+    run_inside(loaded, story_of("MS-LI-332"))
+    execute(
+        loaded, sa.delete(INDICATORS).where(INDICATORS.c.pseudonym == pseudonym)
+    )  # rows without any key stop a start
     engine = open_log_store(loaded, 1.0)
     with engine.begin() as connection:
         assert shred(connection, vault, "credit_limit", "MS-ZHANG-331")
@@ -147,13 +159,7 @@ def test_a_subject_whose_key_was_shredded_does_not_exist(loaded):
     engine.dispose()
     pseudonym = vault.pseudonym("credit_limit", "MS-ZHANG-331")
     assert rows(loaded, sa.select(INDICATORS).where(INDICATORS.c.pseudonym == pseudonym)) == []
-
-    async def story(client, gateway):
-        for subject in ("MS-ZHANG-331", "MS-LI-332"):
-            status, problem = await ask(client, subject)
-            assert (status, problem["type"]) == (404, "/problems/unknown_subject")
-
-    run_inside(loaded, story)
+    run_inside(loaded, story_of("MS-ZHANG-331"))
 
 
 @pytest.mark.parametrize("column", ["true_at", "source_sha256", "simulated", "sealed", "pseudonym"])
