@@ -73,9 +73,9 @@ class SystemRoutes:
         return JSONResponse(payload, status_code=200 if is_ready else 503)
 
     async def get_metrics(self, request: Request) -> Response:
-        writer = self.service.store.writer
-        self.metrics.pending_commits.set(writer.waiting)
-        self._update_gauges(store_failing=writer.failing is not None)
+        waiting, is_failing = self.service.store.writer_load()
+        self.metrics.pending_commits.set(waiting)
+        self._update_gauges(store_failing=is_failing)
         return Response(self.metrics.render(), media_type=CONTENT_TYPE)
 
     def _update_gauges(self, *, store_failing: bool) -> None:

@@ -108,6 +108,12 @@ def verify_store(
     for finding in report.findings:
         typer.echo(str(finding), err=True)
     rows = ", ".join(f"{count:,} {table}" for table, count in sorted(report.rows.items())) or "no rows"
+    for index, epoch in report.epochs:
+        previous = epoch["previous"]
+        typer.echo(
+            f"epoch 纪元: entry {index} of {epoch['at']} accepted a restored store; the log before it had "
+            f"{previous['size']:,} entries, signed at {previous['at']} with the root {previous['root']}"
+        )
     elapsed = f"({time.perf_counter() - start:.1f} s)"
     typer.echo(f"{report.leaves:,} leaves, {report.checkpoints:,} checkpoints; their leaves prove {rows} {elapsed}")
     if report.finding_count:
@@ -118,6 +124,53 @@ def verify_store(
             f"{unsigned:,} only the entry key shows 检查点之内未发现篡改；其后 {unsigned:,} 条须凭条目密钥核验"
         )
     typer.echo("nothing was altered 未发现篡改")
+
+
+@audit_app.command("new-epoch")
+def new_epoch(
+    reason: Annotated[str, typer.Option(help="why the store that was signed cannot be restored")],
+) -> None:
+    """Accept a store that was restored to an earlier day. The log names for ever the checkpoint that it does not reach.
+
+    Stop the service first.
+    """
+    import json
+
+    from serving.cli.store import account
+    from serving.core.audit.authenticator import open_log_store
+    from serving.core.audit.epochs import NoRollbackError, start_epoch
+    from serving.core.audit.verify import VerificationError
+    from serving.settings import load_settings
+
+    with reported_errors(NoRollbackError, VerificationError, OSError):
+        config = load_settings()
+        engine = open_log_store(config)
+        try:
+            epoch = start_epoch(engine, config, account(), reason)
+        finally:
+            engine.dispose()
+    typer.echo(json.dumps(epoch, ensure_ascii=False, indent=1))
+
+
+@audit_app.command("consistency")
+def verify_log_consistency(
+    earlier: Annotated[Path, typer.Argument(help="a checkpoint that was kept")],
+    proof: Annotated[Path, typer.Argument(help="the answer to GET /v1/log/consistency?size=SIZE of that checkpoint")],
+    key: KeyOption = None,
+) -> None:
+    """Verify, with the log's public key alone, that the log continues a checkpoint that was kept."""
+    from serving.core.audit.checkpoints import verify_consistency
+    from serving.core.audit.verify import VerificationError, parse_strict_json
+
+    try:
+        document = parse_strict_json(proof.read_bytes())
+        first, second = verify_consistency(earlier.read_text(encoding="utf-8"), document, load_log_key(key))
+    except (VerificationError, ValueError, OSError) as error:
+        fail(f"NOT CONSISTENT 不一致: {error}")
+    typer.echo(
+        f"the log continues 日志连续: {first.size:,} entries signed at {first.timestamp}, "
+        f"{second.size:,} at {second.timestamp}"
+    )
 
 
 @audit_app.command("checkpoint")

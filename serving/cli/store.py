@@ -46,12 +46,14 @@ def reported_errors(*more: type[Exception]) -> Iterator[None]:
 def configured_store(*more: type[Exception]) -> Iterator[tuple[sa.Engine, Settings]]:
     """The store that the settings name. Fails as `reported_errors` does."""
     from serving.core.audit.authenticator import open_log_store
+    from serving.core.audit.epochs import check_log
     from serving.settings import load_settings
 
     with reported_errors(*more):
         settings = load_settings()
         engine = open_log_store(settings)
         try:
+            check_log(engine, settings)
             yield engine, settings
         finally:
             engine.dispose()

@@ -6,15 +6,19 @@ import asyncio
 import hashlib
 import logging
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import sqlalchemy as sa
 
 from serving.core.audit.authenticator import attach, load_authenticator
 from serving.core.audit.checkpoints import CheckpointSigner
+from serving.core.audit.entry_checks import LogRolledBackError
+from serving.core.audit.epochs import rollback_message
 from serving.core.audit.events import new_event, record_events
 from serving.core.db.errors import StoreUnavailableError
 from serving.core.db.schema import EVENTS
 from serving.core.db.store import Store
+from serving.core.db.writer import GroupCommitWriter
 from serving.core.security import keys
 from serving.core.security.errors import KeyFileError
 from serving.decisions.records import DecisionTransaction
@@ -36,6 +40,7 @@ class DecisionStore(Store):
         self.on_open: list[Callable[[sa.Connection], None]] = []
         self._start_alarm: str | None = None  # what was wrong with the log when the store was opened
         self._signing_alarm: str | None = None  # why no checkpoint can be signed now
+        self._rolled_back = False  # since the last attempt to sign: nothing is recorded over such a log
         self._vault: Vault | None = None
         self._checkpoint_signer: CheckpointSigner | None = None
 
@@ -45,21 +50,27 @@ class DecisionStore(Store):
             paths = self.settings.paths
             vault = open_vault(self.settings)
             attach(engine, load_authenticator(paths.entry_key, self.settings.log.origin))
+            signer = CheckpointSigner(engine, paths.log_key, paths.checkpoints, self.settings.log.origin)
+            rollback = signer.recover()
+            self._start_alarm = None if rollback is None else rollback_message(rollback)
+            if self._start_alarm is not None:
+                log.error("%s", self._start_alarm)
+                raise StoreUnavailableError("failed", self._start_alarm)
             with engine.begin() as connection:
                 bind_store(connection, vault)
                 record_new_keys(connection, key_fingerprints(self.settings, vault))
                 for callback in self.on_open:
                     callback(connection)
-            signer = CheckpointSigner(engine, paths.log_key, paths.checkpoints, self.settings.log.origin)
-            self._start_alarm = signer.recover()
         except (VaultKeyError, KeyFileError) as error:
             raise StoreUnavailableError("failed", str(error)) from error
         self._vault, self._checkpoint_signer = vault, signer
-        if self._start_alarm is not None:
-            log.error(
-                "the audit log does not continue from its last checkpoint: %s. Run python -m serving audit verify",
-                self._start_alarm,
-            )
+
+    @property
+    def writer(self) -> GroupCommitWriter[Any, Any]:
+        """Raises StoreUnavailableError, also while the log is not the one that was signed before."""
+        if self._rolled_back:
+            raise StoreUnavailableError("failed", rollback_message(self._signing_alarm or ""))
+        return super().writer
 
     @property
     def log_alarm(self) -> str | None:
@@ -92,8 +103,9 @@ class DecisionStore(Store):
                 continue
             try:
                 await asyncio.to_thread(self._checkpoint_signer.checkpoint)
-                self._signing_alarm = None
+                self._signing_alarm, self._rolled_back = None, False
             except Exception as error:
+                self._rolled_back = isinstance(error, LogRolledBackError)
                 alarm = f"no checkpoint can be signed: {error}"
                 if alarm != self._signing_alarm:
                     log.error("%s", alarm, exc_info=not isinstance(error, StoreUnavailableError))

@@ -1,4 +1,4 @@
-"""The part of the OpenAPI document about receipts, statements, traces, outcomes, performance and alarms."""
+"""The part of the OpenAPI document about receipts, the log, statements, traces, outcomes, performance and alarms."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from serving.core.http.schema import (
 from serving.governance.human_decisions.overrides import Approval, Decline
 from serving.governance.human_decisions.referrals import Referral
 from serving.governance.monitoring.outcomes import MAX_OUTCOMES, CreditOutcome, SlideOutcome
-from serving.governance.routes import EffectsQuery, TraceQuery
+from serving.governance.routes import ConsistencyQuery, EffectsQuery, TraceQuery
 
 ENTRY_PROBLEMS = (*BODY_PROBLEMS, "bad_header", "invalid_request", "key_reused", *STORE_PROBLEMS)
 PROBLEMS = {
@@ -35,6 +35,8 @@ PROBLEMS = {
     "/v1/outcomes": ENTRY_PROBLEMS,
     "/v1/effects": ("bad_parameter", *STORE_PROBLEMS),
     "/v1/alarms": ("not_ready",),
+    "/v1/log/checkpoint": STORE_PROBLEMS,
+    "/v1/log/consistency": ("bad_parameter", "unknown_checkpoint", *STORE_PROBLEMS),
 }
 TEXT: Schema = {"type": "string"}
 TRACE_NODE = {
@@ -165,6 +167,23 @@ def paths() -> Schema:
                 {"type": "object", "required": ["alarms"], "properties": {"alarms": items}},
             )
         },
+        "/v1/log/checkpoint": {
+            "get": operation(
+                PROBLEMS["/v1/log/checkpoint"],
+                "logCheckpoint",
+                "The newest checkpoint of the audit log, a signed note (C2SP tlog-checkpoint)",
+                {"description": "The note", "content": {"text/plain": {"schema": TEXT}}},
+            )
+        },
+        "/v1/log/consistency": {
+            "get": _operation(
+                "/v1/log/consistency",
+                "logConsistency",
+                "The newest checkpoint, with the proof that it continues the log of an earlier one (RFC 9162)",
+                _consistency_schema(),
+                parameters=query_params(ConsistencyQuery),
+            )
+        },
     }
 
 
@@ -189,6 +208,12 @@ def _receipt_schema() -> Schema:
         "row": any_object | {"description": "For a row of a batch: the proof within its chunk"},
     }
     return closed_object(properties, ["receipt", "leaf", "index", "proof", "checkpoint"])
+
+
+def _consistency_schema() -> Schema:
+    hashes = {"type": "array", "items": {"type": "string", "pattern": "^[0-9a-f]{64}$"}}
+    properties = {"size": {"type": "integer", "minimum": 1}, "proof": hashes, "checkpoint": TEXT}
+    return closed_object(properties, [*properties])
 
 
 def _statement_schema() -> Schema:

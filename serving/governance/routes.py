@@ -9,13 +9,24 @@ import orjson
 import sqlalchemy as sa
 from pydantic import Field
 
+from serving.core.audit.log import MerkleTree
 from serving.core.db import lookup
 from serving.core.db.engine import read_connection
 from serving.core.http.idempotency import run_once
 from serving.core.http.problems import ProblemError
 from serving.core.http.request import JSONResponse, Request, Response
 from serving.core.http.router import Routes
-from serving.core.http.validation import DAY, RequestModel, Rule, json_object, matching, one_of, parse, parse_query
+from serving.core.http.validation import (
+    DAY,
+    RequestModel,
+    Rule,
+    json_object,
+    matching,
+    one_of,
+    parse,
+    parse_query,
+    whole_number,
+)
 from serving.decisions.service import DecisionService
 from serving.governance.human_decisions import overrides, referrals
 from serving.governance.human_decisions.authority import load_authority
@@ -44,6 +55,10 @@ class EffectsQuery(RequestModel):
     ] = ""
 
 
+class ConsistencyQuery(RequestModel):
+    size: Annotated[int, whole_number(1, 2**62), Field(description="Of the earlier checkpoint; else 1.")] = 1
+
+
 class GovernanceRoutes:
     def __init__(self, service: DecisionService):
         self.service, self.settings, self.store = service, service.settings, service.store
@@ -59,7 +74,30 @@ class GovernanceRoutes:
             "/v1/outcomes": {"POST": self.post_outcomes},
             "/v1/effects": {"GET": self.get_effects},
             "/v1/alarms": {"GET": self.list_alarms},
+            "/v1/log/checkpoint": {"GET": self.get_checkpoint},
+            "/v1/log/consistency": {"GET": self.get_consistency},
         }
+
+    # --- the audit log
+
+    async def get_checkpoint(self, request: Request) -> Response:
+        """The newest checkpoint, over every entry, as a signed note."""
+        checkpoint = await self.store.read(lambda engine: self.store.checkpoint_signer.checkpoint())
+        return Response(checkpoint.note, media_type="text/plain; charset=utf-8")
+
+    async def get_consistency(self, request: Request) -> Response:
+        """The newest checkpoint, with the proof that it continues the log over the first `size` entries."""
+        size = parse_query(request, ConsistencyQuery).size
+
+        def prove(engine: sa.Engine) -> dict[str, Any]:
+            checkpoint = self.store.checkpoint_signer.checkpoint()
+            if size > checkpoint.size:
+                raise ProblemError("unknown_checkpoint", actual=str(size), expected=str(checkpoint.size))
+            with read_connection(engine) as connection:
+                path = MerkleTree(connection).consistency_path(size, checkpoint.size)
+            return {"size": size, "proof": [item.hex() for item in path], "checkpoint": checkpoint.note}
+
+        return JSONResponse(await self.store.read(prove))
 
     # --- trace
 

@@ -31,6 +31,10 @@ class LogTamperedError(StoreUnavailableError):
         super().__init__("failed", detail)
 
 
+class LogRolledBackError(LogTamperedError):
+    """The log does not continue what was signed or written before: it was rolled back, or forked."""
+
+
 @dataclass(frozen=True, slots=True)
 class StoredEntry:
     """An entry as the store holds it. `parsed`: None where the body is not the JSON of an entry."""

@@ -3,6 +3,7 @@
     first = append(connection, [make_entry("decision", timestamp, tenant, ref, ...)])    # in the caller's transaction
     tree = MerkleTree(connection)
     tree.root(size), tree.inclusion_path(index, size)               # hashes for checkpoints and receipts
+    tree.consistency_path(first, second)                            # that a later checkpoint continues an earlier one
 
 The hashes of subtrees of 256 leaves and more are stored in log_nodes, so that a proof reads two blocks of leaves and
 log(n) nodes. A missing node is computed from the leaves.
@@ -133,6 +134,22 @@ class MerkleTree:
             else:
                 path.append(self._range_hash(low, middle))
                 low = middle
+        return path[::-1]
+
+    def consistency_path(self, first: int, second: int) -> list[bytes]:
+        """The proof that the tree over `second` leaves continues the one over `first`, 0 < first <= second (RFC 9162,
+        2.1.4.1). Raises LookupError where the log has fewer."""
+        low, high, is_left_edge, path = 0, second, True, []
+        while first != high:  # the hashes right of the old tree's last leaf, and those that complete its root
+            middle = low + _split_point(high - low)
+            if first <= middle:
+                path.append(self._range_hash(middle, high))
+                high = middle
+            else:
+                path.append(self._range_hash(low, middle))
+                low, is_left_edge = middle, False
+        if not is_left_edge:
+            path.append(self._range_hash(low, high))
         return path[::-1]
 
     def _range_hash(self, low: int, high: int) -> bytes:

@@ -156,7 +156,7 @@ def migrate(engine: sa.Engine) -> None:
     from alembic import command
     from alembic.script import ScriptDirectory
 
-    config = _alembic_config()
+    config = alembic_config()
     scripts = ScriptDirectory.from_config(config)
     head = scripts.get_current_head()
     assert head is not None, "serving/core/db/migrations/versions holds a revision"
@@ -175,7 +175,7 @@ def migrate(engine: sa.Engine) -> None:
         command.upgrade(config, "head")
 
 
-def _alembic_config() -> Config:
+def alembic_config() -> Config:
     from alembic.config import Config
 
     config = Config()

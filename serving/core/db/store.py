@@ -102,6 +102,12 @@ class Store:
         assert self._writer is not None
         return self._writer
 
+    def writer_load(self) -> tuple[int, bool]:
+        """(records that wait for their commit, whether the last commit failed). Raises StoreUnavailableError."""
+        _ = self.engine
+        assert self._writer is not None
+        return self._writer.waiting, self._writer.failing is not None
+
     async def read(self, query: Callable[..., T], *args: Any, **options: Any) -> T:
         """Run `query(engine, ...)` in a thread. Raises StoreUnavailableError."""
         return await asyncio.to_thread(query, self.engine, *args, **options)

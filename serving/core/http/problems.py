@@ -96,6 +96,11 @@ PROBLEM_TYPES: dict[str, ProblemType] = {
         "{found} is not a path of this service. GET /openapi.json lists them.",
         "{found} 不是本服务的地址。GET /openapi.json 列出全部地址。",
     ),
+    "unknown_checkpoint": ProblemType(
+        404, "The log has no checkpoint of this size", "日志没有这一条目数的检查点",
+        "A checkpoint over {found} entries is not of this log, which has {needed}. Send the size of one of its own.",
+        "本日志有 {needed} 个条目，没有含 {found} 个条目的检查点。请填写本日志检查点的条目数。",
+    ),
     "unknown_model": ProblemType(
         404, "No such model is served", "没有提供该模型",
         "The model {found} is not served; {needed} is. GET /v1/models lists what is.",

@@ -16,6 +16,7 @@ CLINIC = frozenset({"clinic"})
 SLIDE_ROLES = frozenset({"clinic", "pathologist", "auditor"})
 PATHOLOGIST = frozenset({"pathologist"})
 OPERATOR = frozenset({"operator"})
+LOG_ROLES = frozenset({"bank", "clinic", "pathologist", "auditor", "operator"})
 SCIENTIST = frozenset({"scientist"})
 MODEL_ROLES = frozenset({"scientist", "auditor", "operator"})
 
@@ -46,6 +47,8 @@ PERMISSIONS: dict[str, frozenset[str]] = {
     "POST /v1/outcomes": frozenset({"bank", "clinic", "pathologist"}),
     "GET /v1/effects": frozenset({"scientist", "auditor", "operator"}),
     "GET /v1/alarms": OPERATOR,
+    "GET /v1/log/checkpoint": LOG_ROLES,
+    "GET /v1/log/consistency": LOG_ROLES,
     "GET /v1/subjects/{id}/trace": OPERATOR,  # across tenants: everything that an erasure must find
     "GET /v1/batches": BANK_RECORD_ROLES,
     "GET /v1/batches/{id}": BANK_RECORD_ROLES,

@@ -74,6 +74,8 @@ class RowChecks(Comparison):
             self.records.check_events(index, body)
         elif kind == "export":
             self.records.check_export(index, body)
+        elif kind == "epoch":
+            self.report.epochs.append((index, body))
         elif kind in ROW_TABLES:
             self.records.check_row(index, body)
         elif kind == "revocation":

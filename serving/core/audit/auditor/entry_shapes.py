@@ -29,6 +29,7 @@ ENTRY_SHAPES: dict[str, dict[str, type]] = {
     "slide_state": _SLIDE_EVENT,
     "slide_note": _SLIDE_EVENT,
     "report": {"slide": str, "version": int, "pdf": str, "record": str},
+    "epoch": {"previous": dict, "file": str, "continued": int},
     "export": {"rows": str, "count": int},
     "events": {"count": int, "rows": str},
     "erasure": {"certificate_sha256": str},

@@ -43,6 +43,7 @@ class AuditReport:
     rows: Counter[str] = field(default_factory=Counter)  # table -> rows that a log entry records
     findings: list[Finding] = field(default_factory=list)  # the first MAX_FINDINGS
     finding_count: int = 0
+    epochs: list[tuple[int, Body]] = field(default_factory=list)  # restored stores that an operator accepted
 
     def add(self, kind: str, location: str, detail: str) -> None:
         self.finding_count += 1

@@ -11,7 +11,7 @@ import pytest
 import sqlalchemy as sa
 
 from serving.core.audit.verify import leaf_hash
-from serving.core.db.engine import _alembic_config, create_engine, key_store_path, migrate, open_store
+from serving.core.db.engine import alembic_config, create_engine, key_store_path, migrate, open_store
 from serving.core.db.errors import SchemaVersionError
 from serving.core.db.schema import LOG_LEAVES, METADATA, SUBJECT_KEYS
 from serving.core.identifiers import new_id
@@ -92,7 +92,7 @@ def test_keys_of_subjects_move_into_the_key_store_and_leave_no_byte_behind(tmp_p
 
     file, wrapped = tmp_path / "store.db", b"a key that was encrypted " * 20
     engine = create_engine(f"sqlite:///{file}", 1.0)
-    config = _alembic_config()
+    config = alembic_config()
     with engine.begin() as connection:
         config.attributes["connection"] = connection
         command.upgrade(config, "0009_override_acts")
