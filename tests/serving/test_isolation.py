@@ -127,8 +127,8 @@ def test_a_slide_is_not_read_under_a_grant_to_another_clinic(strict):
     fields = {"kind": "personal", "grantor": "p", "subject": "p", "purpose": "pathology", "groups": ["slide"]}
     theirs = create_grant(engine, tenant="west", **fields)
     with engine.connect() as connection:
-        assert rules.is_active(connection, theirs, "pathology", "west")
-        assert not rules.is_active(connection, theirs, "pathology", "east")
+        assert rules.allows(connection, rules.load_rules(), theirs, "pathology", "slide", "west")
+        assert not rules.allows(connection, rules.load_rules(), theirs, "pathology", "slide", "east")
     engine.dispose()
 
 

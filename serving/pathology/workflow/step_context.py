@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,8 @@ from serving.pathology.slides import storage, upload_store
 from serving.pathology.slides import store as slide_store
 from serving.pathology.slides.store import Row
 from serving.pathology.workflow.runner import TileOutputs, TileRequest
-from serving.privacy.consent.rules import is_active
+from serving.privacy.consent.rules import ConsentRules, allows, load_rules
+from serving.settings import SLIDE_PRODUCT
 
 InferTiles = Callable[[TileRequest], TileOutputs]
 
@@ -76,11 +78,17 @@ class StepContext:
         return False
 
     def check_authorisation(self, row: Row) -> bool:
-        """Whether the authorisation named by the request form, if any, is still active; if not, the slide fails."""
+        """Whether the authorisation named by the request form, if any, is what the rules ask for, and still active; if
+        not, the slide fails."""
         grant = (row["request"] or {}).get("authorisation")
         if grant is None:
             return True
         with read_connection(self.engine) as connection:
-            if is_active(connection, grant, "pathology", row["tenant"]):
+            if allows(connection, _consent_rules(), grant, SLIDE_PRODUCT, "slide", row["tenant"]):
                 return True
         return self.fail(row["id"], [slide_issue("not_authorised", actual=grant)])
+
+
+@cache
+def _consent_rules() -> ConsentRules:
+    return load_rules()

@@ -126,17 +126,22 @@ def expired_grants(connection: sa.Connection, grant_ids: set[str]) -> set[str]:
     return grant_ids - active
 
 
-def is_active(connection: sa.Connection, grant_id: str, purpose: str, tenant: str) -> bool:
-    """Whether a grant is valid now, for this purpose and this tenant."""
-    conditions = GRANTS.c.id == grant_id, GRANTS.c.purpose == purpose, GRANTS.c.tenant == tenant
-    query = sa.select(GRANTS.c.id).where(*conditions, *_active_conditions(utc_now()))
-    return connection.execute(query).first() is not None
+def allows(
+    connection: sa.Connection, rules: ConsentRules, grant_id: str, product: str, group: str, tenant: str
+) -> bool:
+    """Whether this one grant is valid now for the tenant, and is all that the rules ask for the group."""
+    conditions = GRANTS.c.id == grant_id, GRANTS.c.purpose == product, GRANTS.c.tenant == tenant
+    query = sa.select(GRANTS.c.id, GRANTS.c.kind, GRANTS.c.subject, GRANTS.c.groups)
+    row = connection.execute(query.where(*conditions, *_active_conditions(utc_now()))).first()
+    if row is None:
+        return False
+    grant = Grant(row.id, row.kind, row.subject, frozenset(row.groups))
+    return evaluate_consent(rules, product, (group,), [grant]).allowed_groups == (group,)
 
 
 def _active_conditions(timestamp: str | sa.BindParameter[str]) -> tuple[sa.ColumnElement[bool], ...]:
-    """A revocation after `timestamp` does not affect what was granted then."""
-    unrevoked = sa.or_(GRANTS.c.revoked_at.is_(None), GRANTS.c.revoked_at > timestamp)
-    return GRANTS.c.valid_from <= timestamp, GRANTS.c.valid_to > timestamp, unrevoked
+    """A revoked grant is never active: the clock that dated its revocation may be ahead of this one."""
+    return GRANTS.c.valid_from <= timestamp, GRANTS.c.valid_to > timestamp, GRANTS.c.revoked_at.is_(None)
 
 
 _ACTIVE_GRANTS = (

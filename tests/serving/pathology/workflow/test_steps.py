@@ -263,12 +263,12 @@ def test_a_slide_is_not_read_once_its_authorisation_is_revoked(context, settings
                     "valid_from": utc_now(), "valid_to": "2999", "document_sha256": "0" * 64,
                     "purpose": "pathology"}  # fmt: skip
     with context.engine.begin() as connection:
-        active, revoked, wrong_purpose = (
+        active, revoked, wrong_purpose, wrong_kind = (
             grants.create(connection, grant_fields | changes, "t")["authorisation"]
-            for changes in ({}, {}, {"purpose": "training"})
+            for changes in ({}, {}, {"purpose": "training"}, {"kind": "government", "subject": None})
         )
     bundle, states = load_test_bundle(settings), {}
-    for grant in (active, revoked, wrong_purpose):
+    for grant in (active, revoked, wrong_purpose, wrong_kind):
         slide = create_slide(context, slide_file, request=FORM | {"authorisation": grant})
         assert steps.verify_file(context, slide)
         assert steps.deidentify_file(context, slide)
@@ -282,7 +282,8 @@ def test_a_slide_is_not_read_once_its_authorisation_is_revoked(context, settings
         row = slide_store.get(context.engine, slide)
         states[grant] = row["state"], [reason["code"] for reason in row["reasons"]], row["reading"] is None
     assert states[active][0] in ("ready", "abstained")
-    assert states[revoked] == states[wrong_purpose] == ("failed", ["not_authorised"], True)
+    for grant in (revoked, wrong_purpose, wrong_kind):
+        assert states[grant] == ("failed", ["not_authorised"], True)
 
 
 def test_a_slide_unlike_the_training_data_ends_in_abstention(context, settings, tmp_path, keys):

@@ -237,7 +237,7 @@ def test_a_grant_allows_exactly_its_groups_purpose_time_tenant_and_subject(
             and grant["subject"] in (None, subject)
             and group in grant["groups"]
             and grant["valid_from"] <= timestamp < grant["valid_to"]
-            and (grant["revoked_at"] is None or grant["revoked_at"] > timestamp)
+            and grant["revoked_at"] is None
         )
 
     for group in ("tax", "audit", "self_assessment"):
@@ -247,6 +247,32 @@ def test_a_grant_allows_exactly_its_groups_purpose_time_tenant_and_subject(
     assert set(decision.missing) == {"tax", "audit"} - set(decision.allowed_groups)
     assert set(decision.withheld) == {"self_assessment"} - set(decision.allowed_groups)
     assert {grant.id for grant in active} >= set(decision.grants)
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({}, True),
+        ({"kind": "government", "subject": None}, False),
+        ({"groups": ["other"]}, False),
+        ({"purpose": "training"}, False),
+        ({"tenant": "b"}, False),
+        ({"revoked_at": "2998-01-01T00:00:00.000Z"}, False),
+        ({"valid_to": TIMES[0]}, False),
+    ],
+    ids=str,
+)
+def test_a_slide_is_read_under_a_grant_of_the_kind_that_the_rules_ask_for_and_under_no_revoked_one(
+    engine, changes, expected
+):
+    """A government's grant stood for a personal one; a revocation dated by a clock that is ahead did not hold yet."""
+    grant = {"id": "0" * 32, "kind": "personal", "tenant": "a", "purpose": "pathology", "subject": "s"}
+    grant |= {"groups": ["slide"], "valid_from": TIMES[0], "valid_to": "2999", "revoked_at": None}
+    grant |= {"grantor": "g", "document_sha256": DOCUMENT, "created": TIMES[0], "by": "b"}
+    with engine.begin() as connection:
+        connection.execute(sa.delete(GRANTS))
+        connection.execute(sa.insert(GRANTS), [grant | changes])
+        assert consent.allows(connection, RULES, "0" * 32, "pathology", "slide", "a") == expected
 
 
 def test_the_rules_cover_every_group_of_the_table_schemas():
