@@ -1,6 +1,7 @@
 """Describe data sets and simulate data.
 
 python -m datasets croissant taiwan --out taiwan.json
+python -m datasets invoices 进项.xlsx 销项.xlsx --out companies.parquet
 python -m datasets simulate county --households 50000 --seed 7
 python -m datasets simulate register --companies 20000 --seed 7 --out var/zone
 python -m datasets simulate slides --slides 8 --columns 12 --rows 10 --seed 7
@@ -53,6 +54,24 @@ def croissant(
         typer.echo(document)
     else:
         out.write_text(document + "\n", encoding="utf-8")
+
+
+@app.command()
+def invoices(
+    files: Annotated[list[Path], typer.Argument(help="Tables of invoices, in any format that training reads.")],
+    out: Annotated[Path, typer.Option(help="The table of companies to write: .parquet, or .csv.")],
+    columns: Annotated[
+        Path | None, typer.Option(help="TOML that names headings which are not recognised: company = '...'.")
+    ] = None,
+    as_of: Annotated[
+        str | None, typer.Option(help="The day, YYYY-MM-DD, after which nothing is known; by default the last one.")
+    ] = None,
+) -> None:
+    """Compute the indicators of companies from their invoices, for training, batches and decisions."""
+    from datasets.scitech_risk.invoices import command
+
+    with _data_errors():
+        typer.echo(command.run(files, out, columns, as_of))
 
 
 @simulate.command()
