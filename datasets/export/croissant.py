@@ -5,6 +5,7 @@ python -m datasets croissant taiwan --out taiwan.json
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -128,7 +129,7 @@ def _field_entry(column: ColumnSchema) -> dict[str, Any]:
     expected = column.expected()[0] if numeric or column.levels else column.kind
     return {
         "@type": "cr:Field",
-        "@id": f"rows/{column.name}",
+        "@id": "rows/" + re.sub(r"\s", "·", column.name),  # an id has no blanks
         "name": column.name,
         "description": f"{column.label} {column.label_zh}. {column.role}; {expected}",
         "dataType": ("sc:Integer" if column.integer else "sc:Float") if numeric else "sc:Text",
