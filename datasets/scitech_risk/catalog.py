@@ -7,4 +7,5 @@ SOURCES = {
     "sba": "datasets.scitech_risk.sba",
     "sba_case": "datasets.scitech_risk.sba_case",
     "polish": "datasets.scitech_risk.polish",
+    "us": "datasets.scitech_risk.us",
 }

@@ -14,15 +14,16 @@ from datasets import leakage, validation
 from datasets.catalog import load_source, source_modules
 from datasets.errors import DataError, UnreadableFileError
 from datasets.files import external_files
-from datasets.scitech_risk import polish, sba, sba_case
+from datasets.scitech_risk import polish, sba, sba_case, us
 
 data = pytest.mark.skipif("YUHENG_DATA" not in os.environ, reason="YUHENG_DATA is not set: the file is not shipped")
 FACTS = {  # rows, columns of the file, bad rate
     "sba": (41_609, 26, 0.19392),
     "sba_case": (2_101, 32, 0.32651),
     "polish": (5_850, 65, 0.06974),
+    "us": (61_359, 21, 0.00794),
 }
-OUTSIDE = ["sba_case", "polish"]
+OUTSIDE = ["sba_case", "polish", "us"]
 EACH = [pytest.param(name, marks=[data] if name in OUTSIDE else []) for name in FACTS]
 
 
@@ -82,7 +83,9 @@ def test_a_file_that_is_not_shipped_says_how_to_name_it(name, monkeypatch, tmp_p
         load_source(name).read(tmp_path)
 
 
-@pytest.mark.parametrize(("name", "file"), [("sba", sba.FILE), ("sba_case", sba_case.FILE), ("polish", polish.FILE)])
+@pytest.mark.parametrize(
+    ("name", "file"), [("sba", sba.FILE), ("sba_case", sba_case.FILE), ("polish", polish.FILE), ("us", us.FILE)]
+)
 def test_a_changed_file_is_refused_by_its_digest(name, file, tmp_path):
     (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
     pl.DataFrame({"Term": [84]}).write_parquet(tmp_path / file)
@@ -252,3 +255,14 @@ def test_what_the_source_gives_away_is_found_and_is_what_the_docstring_names():
     assert {leak.column for leak in leakage.find_leaks(frame, polish.TABLE)} == {leakage.ROW_ORDER, "Attr22", "Attr27"}
     unfiled = frame.filter(pl.col("Attr22") == 0)
     assert (unfiled.height, unfiled["class"].sum()) == (534, 0)
+
+
+# US listed companies ------------------------------------------------------------------------------------------------
+
+
+@data
+def test_only_the_last_year_of_a_failed_company_is_one_before_its_bankruptcy():
+    frame = us.read()
+    failures = frame.filter(pl.col("fails_next") == 1)
+    assert failures["company"].n_unique() == failures.height == 487
+    assert failures.join(frame, on="company").filter(pl.col("year_right") > pl.col("year")).is_empty()
