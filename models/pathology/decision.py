@@ -24,12 +24,21 @@ from models.pathology.policy import ReadingPolicy
 
 Triage = Literal["negative", "review", "positive", "abstained"]
 
+OUT_OF_DISTRIBUTION = "out_of_distribution"
+ADEQUACY_STATEMENTS = {  # enough usable tiles, or None -> the statement, in English and Chinese
+    True: ("Satisfactory for evaluation", "标本满意"),
+    False: ("Unsatisfactory for evaluation", "标本不满意"),
+    None: (
+        "Adequacy is not assessed, as the slide is unlike the training data",
+        "切片与训练数据不符，未评估标本满意度",
+    ),
+}
 ABSTENTION_REASONS = {  # code -> why, in English and Chinese
     "unsatisfactory": (
         "Unsatisfactory for evaluation: {found} tiles with cells fit to be read; {needed} are needed.",
         "标本不满意：可判读图块{found}个，至少需要{needed}个。",
     ),
-    "out_of_distribution": (
+    OUT_OF_DISTRIBUTION: (
         "{found:.0%} of the tiles are unlike anything the model learned from; at most {needed:.0%} are taken. "
         "Another organ, stain or preparation looks so.",
         "{found:.0%}的图块与训练数据不符，上限{needed:.0%}；可能是其他器官、染色或制片方式。",
@@ -61,7 +70,9 @@ class ClassProbability(BilingualMessage):
 
 
 class Adequacy(BilingualMessage):
-    adequate: bool
+    """adequate: whether there are enough usable tiles; None, not assessed, for a slide unlike the training data."""
+
+    adequate: bool | None
     tiles: int
     needed: int
 
@@ -88,7 +99,10 @@ class EvidenceTile(_ReadingModel):
 
 
 class Reading(_ReadingModel):
-    """The machine's reading of one slide; it never changes once given."""
+    """The machine's reading of one slide; it never changes once given.
+
+    A slide unlike the training data has neither probability nor classes nor evidence.
+    """
 
     triage: Triage
     abstained: tuple[AbstentionReason, ...]
@@ -149,18 +163,17 @@ def decide(
     min_tiles = policy.adequacy.min_tiles
     reasons = _abstention_reasons(card.slide, policy, int(fit.sum()), unknown, probability)
     operating_point = card.slide.point
-    adequate = int(fit.sum()) >= min_tiles
-    en, zh = (
-        ("Satisfactory for evaluation", "标本满意") if adequate else ("Unsatisfactory for evaluation", "标本不满意")
-    )
+    unfamiliar = any(reason.code == OUT_OF_DISTRIBUTION for reason in reasons)
+    adequate = False if int(fit.sum()) < min_tiles else None if unfamiliar else True
+    en, zh = ADEQUACY_STATEMENTS[adequate]
     return Reading(
         triage="abstained"
         if reasons or probability is None
         else _triage_for(policy, operating_point.threshold, probability),
         abstained=reasons,
-        probability=probability,
+        probability=None if unfamiliar else probability,
         threshold=operating_point.threshold,
-        classes=() if logits is None else _class_probabilities(card, card.slide, logits),
+        classes=() if logits is None or unfamiliar else _class_probabilities(card, card.slide, logits),
         claim=BilingualMessage(en=operating_point.claim(), zh=operating_point.claim_zh()),
         adequacy=Adequacy(adequate=adequate, tiles=int(fit.sum()), needed=min_tiles, en=f"{en}.", zh=f"{zh}。"),
         tiles=TileCounts(
@@ -169,7 +182,7 @@ def decide(
             unfit={str(name): int((table.reasons == name).sum()) for name in np.unique(table.reasons) if name},
             unknown=unknown,
         ),
-        evidence=_evidence(card, policy, table, used_rows, attention),
+        evidence=() if unfamiliar else _evidence(card, policy, table, used_rows, attention),
     )
 
 
@@ -207,7 +220,7 @@ def _abstention_reasons(
     if fit_count < policy.adequacy.min_tiles or probability is None:
         reasons.append(("unsatisfactory", fit_count, policy.adequacy.min_tiles))
     if fit_count and unknown_count / fit_count > policy.abstain.max_unknown:
-        reasons.append(("out_of_distribution", unknown_count / fit_count, policy.abstain.max_unknown))
+        reasons.append((OUT_OF_DISTRIBUTION, unknown_count / fit_count, policy.abstain.max_unknown))
     if not reasons and probability is not None:
         probabilities = np.array([[1 - probability, probability]])
         if calibration.conformal.is_undecided(probabilities, np.array([1]))[0]:

@@ -43,6 +43,7 @@ def test_a_slide_of_each_container_is_stripped_proved_read_and_signed(page, serv
     assert not [word for word in PLANTED if word in copy]
     assert not (folder / "quarantine").exists()
     page.click("#proof summary")
+    page.wait_for_selector("#proof[open] dl")
     proof = page.inner_text("#proof")
     assert "No label, no macro image and no name in this copy" in proof
     for reader in READERS.get(container, {"OpenSlide", "tifffile"}):
@@ -69,7 +70,6 @@ def upload(page: Any, file: Any, accession: str) -> str:
 
 
 def sign(page: Any, pathologist: str) -> None:
-    page.wait_for_selector("#evidence-list canvas")
     page.fill("#token", pathologist)
     page.click("text=Open for review")
     page.select_option("#diagnosis", "LSIL")

@@ -121,7 +121,10 @@ def test_a_slide_is_uploaded_read_signed_and_downloaded_as_pdf(page, service):
     reading = slide_store.get(gateway.service.store.engine, slide)["reading"]
     assert [reason["code"] for reason in reading["abstained"]] == ["out_of_distribution"]
     assert reading["slide"]["format"] == "aperio"
-    page.wait_for_selector("#evidence-list canvas")
+    assert (reading["probability"], reading["classes"], reading["evidence"]) == (None, [], [])
+    assert "%" not in page.inner_text("#panel section[aria-labelledby=result] .classes")
+    assert "not assessed" in page.inner_text("#panel .adequacy")
+    assert not page.is_visible("#evidence")
     page.fill("#token", token(gateway, "pathologist", "clinic", **CHEN))
     page.click("text=Open for review")
     page.select_option("#diagnosis", "HSIL")

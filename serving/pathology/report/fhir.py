@@ -232,8 +232,10 @@ def _classes(body: ReportBody) -> Resource | None:
     return resource
 
 
-def _adequacy(body: ReportBody) -> Resource:
+def _adequacy(body: ReportBody) -> Resource | None:
     adequacy = body["adequacy"]
+    if adequacy["adequate"] is None:
+        return None
     name = "Statement of adequacy [Interpretation] of Cervical or vaginal smear or scraping by Cyto stain"
     is_cytology = body["specimen"] == "cervical_cytology"
     code = (
@@ -242,7 +244,7 @@ def _adequacy(body: ReportBody) -> Resource:
         else _local_concept("adequacy", BilingualLabel("Adequacy", "标本满意度"))
     )
     resource = _observation(body, "adequacy", code)
-    resource["valueCodeableConcept"] = _codeable_concept(SNOMED, *ADEQUACY_CODES[bool(adequacy["adequate"])])
+    resource["valueCodeableConcept"] = _codeable_concept(SNOMED, *ADEQUACY_CODES[adequacy["adequate"]])
     resource["note"] = [{"text": f"{adequacy['tiles']} usable tiles; at least {adequacy['needed']} are required."}]
     return resource
 

@@ -45,7 +45,7 @@ def aggregate_slide(context: StepContext, slide_id: str, bundle: Bundle[SlideCar
     card, policy = bundle.card, ReadingPolicy.load(bundle.policy)
     grid = slide_files.load_grid(slide_dir)
     reading, table, used_rows, attention = _aggregate_tiles(context, slide_id, bundle, grid, batch_size)
-    _save_heatmap(slide_dir, card, table, grid, used_rows, attention)
+    _save_heatmap(slide_dir, card, table, grid, used_rows, attention, reading)
     payload = _build_reading(context, row, bundle, policy, reading, grid)
     storage.write_file(slide_dir / "reading.json", json.dumps(payload, ensure_ascii=False, indent=1).encode())
     state = "abstained" if reading.triage == "abstained" else "ready"
@@ -146,15 +146,19 @@ def _save_heatmap(
     grid: Mapping[str, NDArray[Any]],
     used_rows: NDArray[np.intp],
     attention: NDArray[np.float32] | None,
+    reading: Reading,
 ) -> None:
-    """Write tiles.npz and heat.npz for the viewer, the GeoJSON export and later analyses."""
+    """Write tiles.npz and heat.npz for the viewer, the GeoJSON export and later analyses.
+
+    Where the reading gives no probability, as the slide is unlike the training data, no tile has one, nor attention.
+    """
     column_count, row_count = (int(side) for side in grid["shape"])
     cells = grid["cells"][: len(table)]
     probability = np.full(len(table), np.nan, np.float32)
     weight = np.full(len(table), np.nan, np.float32)
     fit = table.reasons == ""
-    probability[fit] = tile_probability(card, table.logits[fit])
-    if attention is not None:
+    if reading.probability is not None and attention is not None:
+        probability[fit] = tile_probability(card, table.logits[fit])
         weight[used_rows] = attention
     heatmaps = {}
     for name, values in (("probability", probability), ("attention", weight)):

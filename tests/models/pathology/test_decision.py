@@ -121,6 +121,14 @@ def test_a_slide_unlike_anything_learned_from_abstains():
     assert result.tiles.unknown == 40
 
 
+@pytest.mark.parametrize(("count", "adequate"), [(100, None), (10, False)])
+def test_a_slide_unlike_anything_learned_from_has_no_figure_no_class_and_no_evidence(count, adequate):
+    result = read(table(count, far=range(4 * count // 10)), 5.0)
+    assert (result.probability, result.classes, result.evidence) == (None, (), ())
+    assert result.adequacy.adequate is adequate
+    assert ("not assessed" in result.adequacy.en) == (adequate is None)
+
+
 def test_tiles_unlike_anything_known_do_not_reach_the_slide_graph_and_a_missing_distance_is_unlike():
     tiles = table(10, far=[2])
     tiles.distance[3] = np.nan

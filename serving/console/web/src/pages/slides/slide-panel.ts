@@ -117,11 +117,11 @@ function factList(facts: Fact[]): HTMLElement {
   return createElement("dl.facts", {}, known.flatMap(([[en, zh], value]) => [createElement("dt", {}, bilingual(en, zh)), createElement("dd", {}, value)]));
 }
 
-// What was proved of the de-identified copy before the uploaded file was removed.
-export function proofSection(proof: Proof): HTMLElement {
+// What was proved of the de-identified copy before the uploaded file was removed. open: whether its details are shown.
+export function proofSection(proof: Proof, open: boolean): HTMLElement {
   const readers = proof.readers.map(({ name, version }) => `${name} ${version}`.trim()).join(", ");
   const [words, bytes, tiles, regions] = [proof.words, proof.bytes, proof.tiles, proof.regions].map((count) => formatNumber(count));
-  return createElement("details.origin", { id: "proof" },
+  return createElement("details.origin", { id: "proof", open },
     createElement("summary", {}, bilingual("De-identification proved", "去标识已证明")),
     createElement("p", {}, bilingual("No label, no macro image and no name in this copy; the tissue is unchanged.", "本副本不含标签图、宏观图与姓名等标识；组织像素未变。")),
     factList([

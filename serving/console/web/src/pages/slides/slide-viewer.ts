@@ -131,14 +131,15 @@ export function startViewer(id: string): () => void {
   async function renderPanel(slide: SlideDetail): Promise<void> {
     const panel = byId("panel");
     const { reading } = slide;
+    const proof = () => slide.proof ? proofSection(slide.proof, panel.querySelector<HTMLDetailsElement>("#proof")?.open ?? false) : "";
     if (!reading) {
-      panel.replaceChildren(factsSection(slide), slide.proof ? proofSection(slide.proof) : "", FAILED_STATES.includes(slide.state) ? "" : createElement("p.empty", {}, bilingual("The reading will appear here when it is complete.", "判读完成后将在此显示。")));
+      panel.replaceChildren(factsSection(slide), proof(), FAILED_STATES.includes(slide.state) ? "" : createElement("p.empty", {}, bilingual("The reading will appear here when it is complete.", "判读完成后将在此显示。")));
       return;
     }
     form ??= new ReportForm(address, refresh);
     const report = await form.render(slide);
     if (stopped) return;
-    panel.replaceChildren(resultSection(reading), patientRiskSection(reading), report, provenanceSection(reading, id), slide.proof ? proofSection(slide.proof) : "");
+    panel.replaceChildren(resultSection(reading), patientRiskSection(reading), report, provenanceSection(reading, id), proof());
   }
 
   // --- evidence

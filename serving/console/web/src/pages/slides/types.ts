@@ -38,7 +38,7 @@ export interface Reading {
   threshold: number;
   abstained: Sentence[];
   classes: (Sentence & { probability: number })[];
-  adequacy: { adequate: boolean; tiles: number; needed: number; en: string; zh: string };
+  adequacy: { adequate: boolean | null; tiles: number; needed: number; en: string; zh: string };
   evidence: Region[];
   patient: { level: string; points: number; reasons: (Sentence & { points: number })[]; unknown: string[] } | null;
   model: { name: string; version: string; bundle: string };
