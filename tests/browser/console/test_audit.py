@@ -107,6 +107,36 @@ def test_a_receipt_file_is_verified_and_an_altered_one_is_not(
     screenshot(page, "audit_verify_false")
 
 
+def test_each_search_of_decisions_shows_its_own_rows(open_page, console, decision_ids):
+    page = open_page("auditor")
+    hits = {"approve": set(), "refer": set(), "": set()}
+    for row in page.request.get("/v1/decisions").json()["decisions"]:
+        hits[row["decision"]].add(row["decision_id"])
+        hits[""].add(row["decision_id"])
+    assert set(decision_ids) <= hits[""]
+    last_day = page.request.get(f"/v1/decisions/{decision_ids[0]}").json()["created"][:10]
+    searches = (("2000-01-01", set()), (last_day, hits[""]), ("2000-01-02", set()))
+    for until, expected in (*searches, *searches):
+        page.get_by_label(re.compile("^Up to")).fill(until)
+        page.get_by_role("button", name="Search", exact=True).click()
+        expect_decisions(page, expected)
+    page.get_by_role("button", name="Clear").click()
+    expect_decisions(page, hits[""])
+    page.go_back()
+    expect_decisions(page, set())
+    for decision in ("approve", "refer", "approve"):
+        page.get_by_role("button", name="Clear").click()
+        page.get_by_label("Conclusion").select_option(decision)
+        page.get_by_role("button", name="Search", exact=True).click()
+        expect_decisions(page, hits[decision])
+
+
+def expect_decisions(page, expected):
+    expect(page.locator("tbody tr")).to_have_count(len(expected))
+    links = page.locator("tbody a[href*='/audit/decisions/']")
+    assert {link.get_attribute("href").rpartition("/")[2] for link in links.all()} == expected
+
+
 def test_the_receipt_of_another_decision_is_not_accepted(open_page, console, decision_ids, public_key_file):
     page = open_page("auditor")
     for suffix in ("", "/receipt"):

@@ -46,7 +46,6 @@ export function Decisions() {
   const filters = { ...NO_FILTERS, ...query } as typeof NO_FILTERS;
   const [form, setForm] = useState(filters);
   const params = new URLSearchParams(Object.entries(filters).filter(([name, value]) => value && name in NO_FILTERS));
-  const page = useResource<Page>(`/v1/decisions?${params}`);
   useEffect(() => setForm(filters), [params.toString()]); // the browser's Back button only changes the address
   const setField = (name: keyof typeof NO_FILTERS) => (event: Event) => setForm({ ...form, [name]: (event.currentTarget as HTMLInputElement).value });
   const search = (event: Event) => {
@@ -69,7 +68,7 @@ export function Decisions() {
         </form>
         <OpenById />
       </div>
-      <ResourceView resource={page}>{(value) => <Results key={params.toString()} first={value} params={params} />}</ResourceView>
+      <SearchResults key={params.toString()} params={params} />
     </div>
   );
 }
@@ -85,6 +84,12 @@ function OpenById() {
       <div class="actions"><button type="submit"><Text en="Open" zh="打开" /></button></div>
     </form>
   );
+}
+
+// Mounted anew for each search, so that the rows of an earlier search are never shown below another one's fields.
+function SearchResults({ params }: { params: URLSearchParams }) {
+  const page = useResource<Page>(`/v1/decisions?${params}`);
+  return <ResourceView resource={page}>{(value) => <Results first={value} params={params} />}</ResourceView>;
 }
 
 function Results({ first, params }: { first: Page; params: URLSearchParams }) {
