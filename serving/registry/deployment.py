@@ -26,6 +26,7 @@ from serving.registry.loader import Loadable
 from serving.settings import ChampionSettings
 
 AUTOMATIC = "automatic"  # kind of a row that records what the pointer named
+FORCE = "force"  # kind of a row of two people, past a gate that did not pass
 FORCE_REQUEST = "force_request"  # kind of a row that lets nothing serve: the first of two people
 
 

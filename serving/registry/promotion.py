@@ -22,7 +22,7 @@ from serving.core.http.principal import Principal
 from serving.core.http.problems import ProblemError
 from serving.core.http.validation import RequestModel, line
 from serving.core.identifiers import new_id, utc_before, utc_now
-from serving.registry.deployment import AUTOMATIC, FORCE_REQUEST, authentic_records
+from serving.registry.deployment import AUTOMATIC, FORCE, FORCE_REQUEST, authentic_records
 from serving.registry.loader import ModelLoader
 from serving.registry.versions import StoredVersion
 
@@ -50,6 +50,13 @@ def previously_served(connection: sa.Connection, digests: list[str]) -> set[str]
     records = [row for row in authentic_records(connection, is_about) if row["kind"] != FORCE_REQUEST]
     deployed = {row["bundle"] for row in records if row["kind"] == AUTOMATIC}  # those of people may lack their pointer
     return (deployed | {row["before_bundle"] for row in records}) & set(digests)
+
+
+def forced_promotions(connection: sa.Connection, tenant: str) -> list[Row]:
+    """The promotions of all models past a gate that did not pass, newest first, as far as the log proves them. Who made
+    one and why is shown to their own tenant only."""
+    records = authentic_records(connection, PROMOTIONS.c.kind == FORCE)
+    return [{"model": row["model"], "bundle": row["bundle"]} | _describe(row, tenant) for row in reversed(records)]
 
 
 def pending_force(connection: sa.Connection, version: StoredVersion) -> Row | None:
@@ -92,15 +99,14 @@ def promotion_history(connection: sa.Connection, model: str, tenant: str) -> lis
     """The promotions of a model by people, newest first. Who made one and why is shown to their own tenant only."""
     stmt = sa.select(PROMOTIONS).where(PROMOTIONS.c.model == model, PROMOTIONS.c.kind != AUTOMATIC)
     stmt = stmt.order_by(PROMOTIONS.c.id.desc()).limit(MAX_HISTORY)
-    promotions = []
-    for row in connection.execute(stmt).mappings():
-        names = ("id", "version", "kind", "gate", "before", "at")
-        is_own = row["tenant"] == tenant
-        promotions.append(
-            {name: row[name] for name in names}
-            | {"own": is_own, **{name: row[name] if is_own else None for name in ("by", "confirmed_by", "reason")}}
-        )
-    return promotions
+    return [_describe(dict(row), tenant) for row in connection.execute(stmt).mappings()]
+
+
+def _describe(row: Row, tenant: str) -> Row:
+    is_own = row["tenant"] == tenant
+    names, own_names = ("id", "version", "kind", "gate", "before", "at"), ("by", "confirmed_by", "reason")
+    own_values = {name: row[name] if is_own else None for name in own_names}
+    return {name: row[name] for name in names} | {"own": is_own, **own_values}
 
 
 def check_deployable(

@@ -21,7 +21,7 @@ from serving.core.http.router import Routes
 from serving.core.http.validation import RequestModel, matching, parse_query, read_model, whole_number
 from serving.registry import promotion
 from serving.registry import versions as version_store
-from serving.registry.deployment import FORCE_REQUEST
+from serving.registry.deployment import FORCE, FORCE_REQUEST
 from serving.registry.loader import ModelLoader
 from serving.registry.versions import StoredVersion
 from serving.settings import Settings
@@ -60,9 +60,11 @@ class VersionRoutes:
     async def list_models(self, request: Request) -> Response:
         """Every model on disk, whether or not it is deployed."""
         names = await asyncio.to_thread(version_store.list_models, self.bundles)
-        return JSONResponse({"models": await asyncio.to_thread(lambda: [self._describe_model(name) for name in names])})
+        forced = await self._forced_promotions(request.principal.tenant)
+        models = await asyncio.to_thread(lambda: [self._describe_model(name, forced) for name in names])
+        return JSONResponse({"models": models})
 
-    def _describe_model(self, name: str) -> dict[str, Any]:
+    def _describe_model(self, name: str, forced: list[dict[str, Any]]) -> dict[str, Any]:
         folder, deployed = self.bundles / name, self._deployed_version(name)
         version_names = version_store.list_versions(folder)
         displayed = read_alias(folder) or read_alias(folder, "challenger") or version_names[0]
@@ -77,6 +79,7 @@ class VersionRoutes:
             "alarm": failure.why if failure else None,
             "alarm_zh": failure.why_zh if failure else None,
             "shown": None if version is None else version.to_json(),
+            "forced": [entry for entry in forced if entry["model"] == name],
         }
 
     async def list_versions(self, request: Request) -> Response:
@@ -86,6 +89,7 @@ class VersionRoutes:
             version_store.list_page, self.bundles, self.public_key, name, query.before, query.limit
         )
         previously_served, history = await self._promotion_records(name, versions, request.principal.tenant)
+        forced = await self._forced_promotions(request.principal.tenant)
         deployed, champion = self._deployed_version(name), read_alias(self.bundles / name)
         for index, entry in enumerate(history):
             entry["stands"] = entry["version"] == champion if index == 0 else None
@@ -94,7 +98,9 @@ class VersionRoutes:
             "serving": deployed[0] if deployed else None,
             "champion": champion,
             "versions": [
-                version.to_json() | {"served": version.digest in previously_served, "run": self._run_url(version)}
+                version.to_json()
+                | {"served": version.digest in previously_served, "run": self._run_url(version)}
+                | {"forced": _newest_of(version, forced)}
                 for version in versions
             ],
             "next": versions[-1].version if has_more and versions else None,
@@ -109,6 +115,7 @@ class VersionRoutes:
         deployed = self._deployed_version(name)
         payload = version.to_json() | {"model": name, "serving": bool(deployed and deployed[0] == version.version)}
         payload |= {"served": version.digest in previously_served, "run": self._run_url(version)}
+        payload |= {"forced": _newest_of(version, await self._forced_promotions(request.principal.tenant))}
         if version.card is not None:
             names = {"data", "seed", "versions", "horizon", "target", "metrics", "verdict"}
             payload |= {"inputs": len(version.card.inputs), "plots": version.card.plots}
@@ -136,14 +143,15 @@ class VersionRoutes:
         loaders = self.slide_model_loader, self.model_loader
         await asyncio.to_thread(promotion.check_deployable, version, self.bundles, self.public_key, loaders)
         previously_served = (await self._promotion_records(name, [version], request.principal.tenant))[0]
-        kind, first_request = "roll_back" if version.digest in previously_served else "promote", None
-        if not version.gate_passed and version.digest not in previously_served:
+        is_rollback = version.digest in previously_served and version.gate_passed is not False
+        kind, first_request = "roll_back" if is_rollback else "promote", None
+        if not version.gate_passed and not is_rollback:
             if not body.force:
                 raise promotion.not_promotable(version)
             first_request = await self._pending_force(version)
             second_person = first_request is not None and first_request["by"] != request.principal.subject
-            kind = "force" if second_person else FORCE_REQUEST
-        requested_by = first_request["by"] if first_request and kind == "force" else None
+            kind = FORCE if second_person else FORCE_REQUEST
+        requested_by = first_request["by"] if first_request and kind == FORCE else None
 
         payload, replayed = await run_once(
             self.store,
@@ -164,6 +172,13 @@ class VersionRoutes:
         def query(engine: sa.Engine) -> dict[str, Any] | None:
             with read_connection(engine) as connection:
                 return promotion.pending_force(connection, version)
+
+        return await self.store.read(query)
+
+    async def _forced_promotions(self, tenant: str) -> list[dict[str, Any]]:
+        def query(engine: sa.Engine) -> list[dict[str, Any]]:
+            with read_connection(engine) as connection:
+                return promotion.forced_promotions(connection, tenant)
 
         return await self.store.read(query)
 
@@ -221,3 +236,9 @@ class VersionRoutes:
         """The URL of the training run in MLflow, where its address is configured."""
         run_id = "" if version.card is None else version.card.run_id
         return f"{self.settings.console.mlflow}/#/runs/{run_id}" if run_id and self.settings.console.mlflow else None
+
+
+def _newest_of(version: StoredVersion, forced: list[dict[str, Any]]) -> dict[str, Any] | None:
+    """The newest forced promotion of this bundle."""
+    is_same = (entry for entry in forced if version.digest and entry["bundle"] == version.digest)
+    return next(is_same, None)

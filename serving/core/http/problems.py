@@ -150,9 +150,11 @@ PROBLEM_TYPES: dict[str, ProblemType] = {
     ),
     "not_promotable": ProblemType(
         409, "This version may not serve", "该版本不得上线",
-        "{found}; a version that passed its gate, or that served before, is needed. What failed stands under errors. "
+        "{found}; a version that passed its gate, or that has no verdict and served before, is needed. "
+        "What failed stands under errors. "
         "Train it anew, or let it be forced with a reason: python -m training promote MODEL VERSION --force.",
-        "{found}；需要通过门槛检查的版本，或曾上线的版本。未通过的检查见 errors。请重新训练，或由命令行附理由强制上线："
+        "{found}；需要通过门槛检查的版本，或没有检查结论但曾上线的版本。"
+        "未通过的检查见 errors。请重新训练，或由命令行附理由强制上线："
         "python -m training promote MODEL VERSION --force。",
     ),
     "unknown_batch": ProblemType(

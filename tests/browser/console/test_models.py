@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import time
 from dataclasses import replace
 
 import httpx
 import numpy as np
 import pytest
+from playwright.sync_api import expect
 
 from models import bundle
 from models.evaluation_summary import CheckResult, FairnessRow, GateVerdict, Importance, MetricInterval, PlotData
@@ -150,6 +152,65 @@ def test_a_scientist_compares_versions_reads_the_gate_promotes_and_rolls_back(op
     page.click(f".promotion-form button >> text={'Roll back' if language == 'en' else '确认回退'}")
     page.wait_for_selector(f"td >> text={rollback_reason}")
     assert bundle.read_alias(versions) == "1"
+
+
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_a_version_forced_past_its_gate_is_marked_on_every_page_and_offered_for_no_rollback(
+    open_page, console, versions, people, made, language
+):
+    address = f"{console.address}/v1/models/credit_limit"
+    body = {"version": "3", "reason": f"agreed by the committee ({language})", "force": True}
+    for name in ("chen.lan", "li.wei"):
+        headers = bearer_of(console.gateway.settings, "scientist", tenant="demo", subject=name)
+        assert httpx.post(f"{address}/champion", json=body, headers=headers).status_code in (200, 202)
+    wait_until_serving(address, headers, "3")
+    case = {"indicators": indicators(people, made.card, 0)}
+    bank = bearer_of(console.gateway.settings, "bank", tenant="demo")
+    decision_id = httpx.post(f"{console.address}/v1/credit-limits", json=case, headers=bank).json()["decision_id"]
+    chip = {"en": "forced past its gate", "zh": "强制上线"}[language]
+    try:
+        scientist = open_page("scientist", language=language)
+        for path, selectors in (
+            ("/console/models", (".model-card .chip.bad", ".model-card .refusal")),
+            ("/console/models/credit_limit", ("table .chip.bad", ".card > .refusal")),
+        ):
+            scientist.goto(path)
+            for selector in selectors:
+                expect(
+                    scientist.locator(selector, has_text=chip if "chip" in selector else body["reason"]).first
+                ).to_be_visible()
+            assert axe(scientist) == []
+        history = scientist.locator("tr", has_text=body["reason"]).first
+        expect(history).to_contain_text("chen.lan, li.wei")
+        operator = open_page("operator", language=language)
+        expect(operator.locator(".forced-promotions tr", has_text=body["reason"])).to_contain_text("li.wei")
+        expect(operator.locator("td .chip.bad", has_text=chip)).to_have_count(1)
+        assert axe(operator) == []
+        screenshot(operator, f"operator_forced_{language}")
+        auditor = open_page("auditor", language=language, width=820)
+        row = auditor.locator("tr", has=auditor.locator(f"a[href$='{decision_id}']"))
+        expect(row.locator(".chip.bad")).to_have_text(chip)
+        assert axe(auditor) == []
+        auditor.goto(f"/console/audit/decisions/{decision_id}")
+        expect(auditor.locator(".refusal")).to_contain_text(body["reason"])
+        screenshot(auditor, f"audit_forced_{language}")
+    finally:
+        httpx.post(f"{address}/champion", json={"version": "1", "reason": "back"}, headers=headers)
+        wait_until_serving(address, headers, "1")
+    bundle.set_alias(versions, "challenger", "2")  # so that 3 is not on the right already
+    scientist.reload()
+    scientist.check('input[name="first"][value="3"]')
+    gate = scientist.locator(".card", has=scientist.locator(".checks .bad"))
+    expect(gate).to_contain_text({"en": "It cannot be promoted", "zh": "不得上线"}[language])
+    assert gate.locator("button").count() == 0
+
+
+def wait_until_serving(address, headers, version):
+    for _ in range(200):
+        if httpx.get(f"{address}/versions/{version}", headers=headers).json()["serving"]:
+            return
+        time.sleep(0.1)
+    raise AssertionError(f"{version} does not serve")
 
 
 def test_versions_can_be_compared_on_a_tablet_by_keyboard(open_page, versions):

@@ -131,6 +131,41 @@ def test_a_version_that_failed_is_forced_by_two_people_and_never_by_one(made, bu
     assert findings(settings) == []
 
 
+def test_a_forced_version_is_named_wherever_versions_are_listed_and_is_no_rollback(made, bundles, tmp_path):
+    settings = settings_for(bundles, made, tmp_path, YUHENG_ACCESS_REQUIRED="true")
+    lan, wei = (bearer_of(settings, "scientist", subject=name) for name in ("chen.lan", "li.wei"))
+    own = bearer_of(settings, "auditor")
+    foreign = bearer_of(settings, "auditor", tenant="another")
+    force = {"version": "3", "reason": "agreed with the risk committee", "force": True}
+
+    async def story(client, gateway):
+        await client.post(ROUTE, json=force, headers=lan)
+        meanwhile = await client.get("/v1/versions", headers=own)
+        await client.post(ROUTE, json=force, headers=wei)
+        await until(lambda: serving(gateway) == "3")
+        listings = [
+            (await client.get(path, headers=headers)).json()
+            for headers in (own, foreign)
+            for path in ("/v1/versions", "/v1/models/credit_limit/versions", "/v1/models/credit_limit/versions/3")
+        ]
+        await client.post(ROUTE, json={"version": "1", "reason": "complaints"}, headers=lan)
+        await until(lambda: serving(gateway) == "1")
+        back = await client.post(ROUTE, json={"version": "3", "reason": "back again"}, headers=lan)
+        return meanwhile.json(), listings, back
+
+    meanwhile, listings, back = run_inside(settings, story)
+    assert [model["forced"] for model in meanwhile["models"]] == [[]], "one person alone forces nothing"
+    for (models, versions, version), is_own in zip((listings[:3], listings[3:]), (True, False), strict=True):
+        [[entry]] = [model["forced"] for model in models["models"]]
+        assert [line["forced"] for line in versions["versions"]] == [None, entry, None, None]
+        assert version["forced"] == entry
+        assert (entry["version"], entry["kind"], entry["gate"], entry["own"]) == ("3", "force", False, is_own)
+        people = ("chen.lan", "li.wei", "agreed with the risk committee") if is_own else (None, None, None)
+        assert (entry["by"], entry["confirmed_by"], entry["reason"]) == people
+    assert back.status_code == 409, "it served before, but only by force"
+    assert back.json()["type"] == "/problems/not_promotable"
+
+
 def test_a_promotion_that_somebody_wrote_into_the_database_lets_nothing_serve(made, bundles, tmp_path):
     settings = settings_for(bundles, made, tmp_path)
 

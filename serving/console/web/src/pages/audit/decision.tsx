@@ -4,6 +4,7 @@ import { useEffect, useState } from "preact/hooks";
 import { ApiError, sendRequest, useResource } from "../../ui/api";
 import { formatMoney, formatTimestamp, formatPercent } from "../../ui/format";
 import { ErrorMessage, Loading, ResourceView } from "../../ui/feedback";
+import { findForced, ForcedSentence, useModelsOnDisk } from "../../ui/forced-versions";
 import { translate, Text, labelOf } from "../../ui/i18n";
 import { text, utf8, type Bytes } from "../../proof/bytes";
 import { canonical, parse } from "../../proof/json";
@@ -64,6 +65,9 @@ export function Decision({ id = "" }: { id?: string }) {
   const [failure, setFailure] = useState<unknown>(null);
   const listing = useResource<DecisionsPage>(`/v1/decisions?id=${encodeURIComponent(id)}`);
   const trace = useResource<TraceLink>(`/v1/decisions/${encodeURIComponent(id)}/trace`);
+  const models = useModelsOnDisk();
+  const model = evidence?.parsed?.model;
+  const forced = model && findForced(models.value?.models, model.name, model.version);
   useEffect(() => {
     let active = true;
     setEvidence(null);
@@ -78,6 +82,7 @@ export function Decision({ id = "" }: { id?: string }) {
       <div class="page-head"><h1><Text en="Decision" zh="决定" /> <code>{id}</code></h1>{evidence.parsed?.simulated ? <span class="chip warn"><Text en="Simulated data" zh="模拟数据" /></span> : null}</div>
       <div class="side-layout audit-layout">
         <div class="stack">
+          {forced ? <p class="refusal"><ForcedSentence entry={forced} /></p> : null}
           {evidence.parsed ? <AnswerCard answer={evidence.parsed} /> : null}
           <ResourceView resource={listing}>{(page) => page.decisions.map((row) => <HumanActions key={row.decision_id} row={row} />)}</ResourceView>
           <LogKeyCard />

@@ -6,6 +6,7 @@ import { fetchJson, useResource } from "../../ui/api";
 import { Field } from "../../ui/field";
 import { formatMoney, formatTimestamp, formatPercent } from "../../ui/format";
 import { Empty, ErrorMessage, ResourceView } from "../../ui/feedback";
+import { findForced, ForcedChip, type ModelOnDisk, useModelsOnDisk } from "../../ui/forced-versions";
 import { Table, type Column } from "../../ui/table";
 import { translate, Text, labelOf } from "../../ui/i18n";
 import { DECISIONS, PRODUCTS } from "./labels";
@@ -30,10 +31,10 @@ export interface Page {
   next: string | null;
 }
 
-const COLUMNS: Column<Row>[] = [
+const columnsFor = (models: ModelOnDisk[] | undefined): Column<Row>[] => [
   { en: "Decided", zh: "时间", cell: (row) => <time dateTime={row.created}>{formatTimestamp(row.created)}</time> },
   { en: "Decision", zh: "编号", cell: (row) => <a href={`/console/audit/decisions/${row.decision_id}`}><code>{row.decision_id.slice(0, 12)}…{row.decision_id.slice(-4)}</code></a> },
-  { en: "Model", zh: "模型", cell: (row) => `${row.model} ${row.version}` },
+  { en: "Model", zh: "模型", cell: (row) => <>{row.model} {row.version} {findForced(models, row.model, row.version) ? <ForcedChip /> : null}</> },
   { en: "Conclusion", zh: "结论", cell: (row) => <span class={`chip ${row.decision === "approve" ? "good" : "warn"}`}>{labelOf(DECISIONS, row.decision)}</span> },
   { en: "Limit", zh: "额度", number: true, cell: (row) => formatMoney(row.limit, row.currency ?? "RMB") },
   { en: "PD", zh: "违约概率", number: true, cell: (row) => (row.pd === null ? "–" : formatPercent(row.pd, 2)) },
@@ -89,10 +90,11 @@ function OpenById() {
 // Mounted anew for each search, so that the rows of an earlier search are never shown below another one's fields.
 function SearchResults({ params }: { params: URLSearchParams }) {
   const page = useResource<Page>(`/v1/decisions?${params}`);
-  return <ResourceView resource={page}>{(value) => <Results first={value} params={params} />}</ResourceView>;
+  const models = useModelsOnDisk();
+  return <ResourceView resource={page}>{(value) => <Results first={value} params={params} models={models.value?.models} />}</ResourceView>;
 }
 
-function Results({ first, params }: { first: Page; params: URLSearchParams }) {
+function Results({ first, params, models }: { first: Page; params: URLSearchParams; models: ModelOnDisk[] | undefined }) {
   const [rows, setRows] = useState(first.decisions);
   const [next, setNext] = useState(first.next);
   const [failure, setFailure] = useState<unknown>(null);
@@ -110,7 +112,7 @@ function Results({ first, params }: { first: Page; params: URLSearchParams }) {
   return (
     <section class="card stack">
       {rows.some((row) => row.simulated) ? <p class="quiet"><span class="chip warn"><Text en="Simulated data" zh="模拟数据" /></span></p> : null}
-      {rows.length ? <Table caption={["Decisions, newest first", "决定（按时间倒序）"]} columns={COLUMNS} rows={rows} keyOf={(row) => row.decision_id} />
+      {rows.length ? <Table caption={["Decisions, newest first", "决定（按时间倒序）"]} columns={columnsFor(models)} rows={rows} keyOf={(row) => row.decision_id} />
         : <p class="quiet"><Text en="No match among the decisions searched so far." zh="已检索的部分中无符合条件的决定。" /></p>}
       {failure ? <ErrorMessage error={failure} retry={loadMore} /> : next ? <div class="actions"><button type="button" onClick={loadMore}><Text en="Show older" zh="查看更早记录" /></button></div> : null}
     </section>

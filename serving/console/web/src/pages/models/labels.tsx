@@ -1,5 +1,6 @@
 // Labels of metrics, checks and versions.
 
+import { ForcedChip } from "../../ui/forced-versions";
 import { Text, type Labels } from "../../ui/i18n";
 import type { Estimate, VersionLine } from "./types";
 
@@ -72,6 +73,7 @@ export function VersionStatus({ line, serving }: { line: VersionLine; serving: s
     <>
       {line.refused ? <span class="chip bad"><Text en="rejected" zh="被拒绝" /></span> : null}
       {line.version === serving ? <span class="chip good"><Text en="serving" zh="在线" /></span> : null}
+      {line.forced ? <ForcedChip /> : null}
       {line.aliases.includes("challenger") ? <span class="chip other"><Text en="challenger" zh="挑战者" /></span> : null}
       {line.served && line.version !== serving ? <span class="chip"><Text en="served before" zh="曾上线" /></span> : null}
     </>

@@ -3,6 +3,7 @@
 import { useResource } from "../../ui/api";
 import { Empty, ResourceView } from "../../ui/feedback";
 import { formatTimestamp } from "../../ui/format";
+import { ForcedChip, ForcedSentence } from "../../ui/forced-versions";
 import { Text } from "../../ui/i18n";
 import type { Model } from "./types";
 import { GateChip, formatDecimal, PRODUCTS, SimulatedChip } from "./labels";
@@ -23,6 +24,7 @@ export function ModelList() {
 
 function ModelCard({ model }: { model: Model }) {
   const card = model.shown;
+  const forced = model.forced.find((entry) => entry.version === model.serving);
   const auc = card?.figures?.auc;
   const [en, zh] = PRODUCTS[card?.product ?? ""] ?? [card?.product ?? "", card?.product ?? ""];
   return (
@@ -33,12 +35,13 @@ function ModelCard({ model }: { model: Model }) {
       </div>
       <p class="quiet">{en ? <Text en={en} zh={zh} /> : null}</p>
       {model.alarm ? <p class="refusal"><Text en={model.alarm} zh={model.alarm_zh ?? model.alarm} /></p> : null}
+      {forced ? <p class="refusal"><ForcedSentence entry={forced} /></p> : null}
       <dl class="tiles">
         <div class="tile"><dt>AUC</dt><dd>{auc && auc.value !== null ? <>{formatDecimal(auc.value)}<small class="interval"> [{formatDecimal(auc.low)}, {formatDecimal(auc.high)}]</small></> : "–"}</dd></div>
         <div class="tile"><dt><Text en="Versions" zh="版本数" /></dt><dd>{model.versions}</dd></div>
       </dl>
       <dl class="facts">
-        <dt><Text en="Serving" zh="在线版本" /></dt><dd>{model.serving ?? <Text en="none" zh="无" />}</dd>
+        <dt><Text en="Serving" zh="在线版本" /></dt><dd>{model.serving ?? <Text en="none" zh="无" />} {forced ? <ForcedChip /> : null}</dd>
         <dt><Text en="Challenger" zh="挑战者" /></dt><dd>{model.challenger ?? <Text en="none" zh="无" />}</dd>
         <dt><Text en="Trained" zh="训练时间" /></dt><dd>{formatTimestamp(card?.created)}</dd>
         <dt><Text en="Gate" zh="门槛检查" /></dt><dd><GateChip passed={card?.gate ?? null} /></dd>

@@ -17,7 +17,7 @@ const ACTIONS = {
   promote: <Text en="promoted" zh="上线" />,
   roll_back: <Text en="rolled back" zh="回退" />,
   force_request: <Text en="asked to be forced; a second person must confirm" zh="申请强制上线，待第二人确认" />,
-  force: <Text en="forced by two people" zh="两人确认强制上线" />,
+  force: <span class="chip bad"><Text en="forced by two people" zh="两人确认强制上线" /></span>,
 };
 
 export function ModelPage({ name }: { name: string }) {
@@ -58,7 +58,7 @@ function ModelView({ list, reload }: { list: VersionList; reload: () => void }) 
         <ResourceView resource={firstResource}>{(left) => second ? <ResourceView resource={secondResource}>{(right) => <VersionComparison versions={[left, right]} />}</ResourceView> : <VersionComparison versions={[left]} />}</ResourceView>
       </section>
       <section class="split">
-        {[firstResource, ...(second ? [secondResource] : [])].map((resource, index) => <ResourceView key={index} resource={resource}>{(left) => <GatePanel version={left} onDone={reloadAll} variant={index ? "second" : "first"} />}</ResourceView>)}
+        {[firstResource, ...(second ? [secondResource] : [])].map((resource, index) => <ResourceView key={index} resource={resource}>{(left) => <GatePanel key={left.version} version={left} onDone={reloadAll} variant={index ? "second" : "first"} />}</ResourceView>)}
       </section>
       <Monitoring model={list.model} />
       <section class="card">
@@ -114,7 +114,7 @@ function PromotionTable({ rows, champion }: { rows: Promotion[]; champion: strin
       { en: "Action", zh: "操作", cell: (row) => ACTIONS[row.kind] },
       { en: "Version", zh: "版本", cell: (row) => <>{row.version}{row.stands === false ? <p class="bad-text small"><Text en={`The pointer on disk names ${champion ?? "no version"}: it was changed by training or manually, or could not be written.`} zh={`磁盘上的上线指针为 ${champion ?? "无"}：由训练或人工改动，或未能写入。`} /></p> : null}</> },
       { en: "Replaced", zh: "替换版本", cell: (row) => row.before ?? "–" },
-      { en: "By", zh: "操作人", cell: (row) => row.own ? row.by : <Text en="another institution" zh="其他机构" /> },
+      { en: "By", zh: "操作人", cell: (row) => row.own ? [row.by, row.confirmed_by].filter(Boolean).join(", ") : <Text en="another institution" zh="其他机构" /> },
       { en: "Reason", zh: "理由", cell: (row) => row.reason ?? "–" },
     ]} />
   );

@@ -4,6 +4,7 @@ import { useState } from "preact/hooks";
 import { fetchJson } from "../../ui/api";
 import { Field } from "../../ui/field";
 import { Empty, ErrorMessage } from "../../ui/feedback";
+import { ForcedSentence } from "../../ui/forced-versions";
 import { Text } from "../../ui/i18n";
 import { session } from "../../session";
 import type { Version } from "./types";
@@ -14,6 +15,7 @@ export function GatePanel({ version, onDone, variant }: { version: Version; onDo
   return (
     <section class="card stack">
       <div class="model-head"><h2 class={variant}><Text en={`Gate of ${version.version}`} zh={`版本 ${version.version} 的门槛检查`} /></h2><GateChip passed={version.gate} /></div>
+      {version.forced ? <p class="refusal"><ForcedSentence entry={version.forced} /></p> : null}
       {version.verdict ? (
         <ul class="checks">
           {checks.map((check) => (
@@ -38,12 +40,12 @@ function PromotionForm({ version, onDone }: { version: Version; onDone: () => vo
   const [reason, setReason] = useState("");
   const [busy, setBusy] = useState(false);
   const [failure, setFailure] = useState<unknown>(null);
-  const isRollback = version.served ?? false;
+  const isRollback = version.served === true && version.gate !== false; // a version that failed its gate is not offered again
   const user = session.value;
   if (!user || user instanceof Error || !user.roles.includes("scientist")) return null;
   if (version.refused) return <p class="quiet"><Text en="It cannot be promoted: its bundle was rejected." zh="不得上线：模型包被拒绝加载。" /></p>;
   if (!version.gate && !isRollback) {
-    return <p class="quiet"><Text en="It cannot be promoted: it has neither passed its gate nor served before." zh="不得上线：既未通过门槛检查，也未曾上线。" /></p>;
+    return <p class="quiet"><Text en="It cannot be promoted: it has not passed its gate." zh="不得上线：未通过门槛检查。" /></p>;
   }
   const decide = async (event: Event) => {
     event.preventDefault();

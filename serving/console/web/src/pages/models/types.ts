@@ -1,5 +1,7 @@
 // API types of /v1/versions, /v1/models/{name}/versions and /v1/effects.
 
+import type { ForcedPromotion } from "../../ui/forced-versions";
+
 export interface Estimate {
   value: number | null;
   low: number | null;
@@ -13,6 +15,7 @@ export interface VersionLine {
   refused: string | null;
   gate: boolean | null;
   served?: boolean;
+  forced?: ForcedPromotion | null; // the newest promotion by force
   run?: string | null;
   product?: string;
   created?: string;
@@ -35,6 +38,7 @@ export interface Model {
   alarm: string | null;
   alarm_zh: string | null;
   shown: VersionLine | null;
+  forced: ForcedPromotion[];
 }
 
 export interface Promotion {
@@ -46,6 +50,7 @@ export interface Promotion {
   at: string;
   own: boolean;
   by: string | null;
+  confirmed_by: string | null; // the second person of a promotion by force
   reason: string | null;
   stands: boolean | null;
 }

@@ -4,6 +4,7 @@ import { useEffect } from "preact/hooks";
 import { ApiError, useResource, type Resource } from "../../ui/api";
 import { formatTimestamp, formatNumber } from "../../ui/format";
 import { Empty, ResourceView } from "../../ui/feedback";
+import { findForced, ForcedChip, ForcedPromotions, useModelsOnDisk } from "../../ui/forced-versions";
 import { Table } from "../../ui/table";
 import { Text, labelOf, type Bilingual, type Labels } from "../../ui/i18n";
 import { PRODUCTS } from "../audit/labels";
@@ -55,6 +56,7 @@ export function Status() {
   const alarms = usePolledResource<{ alarms: Alarm[] }>("/v1/alarms");
   const ready = acceptNotReady(usePolledResource<Ready>("/healthz/ready"));
   const models = useResource<{ models: Model[] }>("/v1/models");
+  const onDisk = useModelsOnDisk();
   return (
     <div class="stack">
       <section class="card stack">
@@ -68,6 +70,7 @@ export function Status() {
           ]} />
         ) : <p class="no-alarms"><span aria-hidden="true">✓</span> <Text en="No alarms. All bundles are loaded, the store is writable, and the audit log continues from its last checkpoint." zh="无告警。模型包均已加载，存储可写，审计日志与最近的检查点衔接。" /></p>}</ResourceView>
       </section>
+      <ResourceView resource={onDisk}>{(value) => <ForcedPromotions models={value.models} />}</ResourceView>
       <section class="card stack">
         <h2><Text en="Service" zh="服务" /></h2>
         <ResourceView resource={ready}>{(value) => (
@@ -83,7 +86,7 @@ export function Status() {
         <h2><Text en="Deployed models" zh="在用模型" /></h2>
         <ResourceView resource={models}>{(value) => value.models.length ? (
           <Table caption={["Models", "模型"]} rows={value.models} keyOf={(row) => row.name} columns={[
-            { en: "Model", zh: "模型", cell: (row) => <>{row.name} {row.version} {row.simulated ? <span class="chip warn"><Text en="Simulated data" zh="模拟数据" /></span> : null}</> },
+            { en: "Model", zh: "模型", cell: (row) => <>{row.name} {row.version} {findForced(onDisk.value?.models, row.name, row.version) ? <ForcedChip /> : null} {row.simulated ? <span class="chip warn"><Text en="Simulated data" zh="模拟数据" /></span> : null}</> },
             { en: "Product", zh: "产品", cell: (row) => labelOf(PRODUCTS, row.product) },
             { en: "Created", zh: "生成时间", cell: (row) => formatTimestamp(row.created) },
             { en: "Bundle", zh: "模型包", cell: (row) => <code>{row.bundle.slice(0, 16)}…</code> },
