@@ -7,6 +7,7 @@ from serving.core.http.schema import Schema, operation, path_param
 from serving.core.security.permissions import CONSOLE_PATHS
 
 PROBLEMS: dict[str, tuple[str, ...]] = {
+    "GET /": (),
     **{f"GET {address}": ("console_not_built",) for address in CONSOLE_PATHS},
     "GET /assets/{name}": ("not_found", "console_not_built"),
 }
@@ -14,7 +15,8 @@ NOT_MODIFIED = {"304": {"description": "If-None-Match names it: the browser has 
 
 
 def paths() -> Schema:
-    operations: Schema = {}
+    redirect = {"307": {"description": "To /console"}}
+    operations: Schema = {"/": {"get": operation(PROBLEMS["GET /"], "start", "To the console", redirect)}}
     for depth, address in enumerate(CONSOLE_PATHS):
         path_params = [path_param(name, "a segment below the page's address") for name in "abcd"[:depth]]
         summary = "The console, for people: the same page whatever is below it"

@@ -1,4 +1,4 @@
-"""Serve the console: GET /console and below it, and the files that the page loads from /assets/{name}.
+"""Serve the console: GET /console and below it, where / leads, and the files that the page loads from /assets/{name}.
 
 `make console` builds them from serving/console/web into serving/console/dist. Files are read at the first request and
 served from memory. The content security policy lets a browser run, load and request nothing but this service's own; the
@@ -76,7 +76,12 @@ def _load_file(path: Path) -> ConsoleFile:
 
 
 def routes() -> Routes:
-    return {**{address: {"GET": get_page} for address in CONSOLE_PATHS}, "/assets/{name}": {"GET": get_asset}}
+    pages: Routes = {address: {"GET": get_page} for address in CONSOLE_PATHS}
+    return {"/": {"GET": redirect_to_console}, **pages, "/assets/{name}": {"GET": get_asset}}
+
+
+async def redirect_to_console(request: Request) -> Response:
+    return Response(status_code=307, headers={"Location": CONSOLE_PATHS[0]})
 
 
 async def get_page(request: Request) -> Response:

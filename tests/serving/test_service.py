@@ -75,7 +75,9 @@ def test_the_service_listens_on_loopback_only(service):
 def test_bentoml_answers_at_its_probes_only(service):
     for path in ("/livez", "/readyz", "/healthz", "/schema.json"):
         assert httpx.get(service.url + path).status_code == 200
-    for path in ("/", "/docs.json", "/static_content/index.html", "/predict"):
+    start = httpx.get(service.url + "/")
+    assert (start.status_code, start.headers["location"]) == (307, "/console")
+    for path in ("/docs.json", "/static_content/index.html", "/predict"):
         response = httpx.get(service.url + path)
         assert (response.status_code, response.json()["type"]) == (404, "/problems/not_found")
     assert "yuheng_requests_total" in httpx.get(service.url + "/metrics").text

@@ -95,6 +95,7 @@ PERMISSIONS: dict[str, frozenset[str]] = {
     "GET /openapi.json": PUBLIC,
     "GET /problems/{kind}": PUBLIC,
     **{f"GET {path}": PUBLIC for path in CONSOLE_PATHS},  # the page itself holds no data
+    "GET /": PUBLIC,
     "GET /assets/{name}": PUBLIC,
 }
 

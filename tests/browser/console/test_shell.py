@@ -45,6 +45,13 @@ def test_signing_in_asks_for_a_token_and_reports_an_invalid_one(open_page, conso
     drop_known_errors(page)
 
 
+def test_the_address_of_the_service_alone_leads_to_signing_in(open_page):
+    page = open_page(None, path="/")
+    page.wait_for_selector("#token")
+    assert page.url.endswith("/console")
+    drop_known_errors(page)
+
+
 @pytest.mark.parametrize("role", ROLES)
 def test_a_link_signs_in_and_displays_only_the_pages_of_the_role(open_page, console, role):
     page = open_page(role)
