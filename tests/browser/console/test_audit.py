@@ -131,6 +131,15 @@ def test_each_search_of_decisions_shows_its_own_rows(open_page, console, decisio
         expect_decisions(page, hits[decision])
 
 
+def test_a_statement_is_gone_as_soon_as_another_month_is_chosen(open_page, console, decision_ids):
+    page = open_page("auditor", path="/console/audit/statement")
+    expect(page.locator(".headline")).to_be_visible()
+    page.route("**/v1/statements/2020-01", lambda route: None)  # it never answers
+    page.fill("input[type=month]", "2020-01")
+    expect(page.locator(".headline")).to_have_count(0)
+    expect(page.locator(".loading")).to_be_visible()
+
+
 def expect_decisions(page, expected):
     expect(page.locator("tbody tr")).to_have_count(len(expected))
     links = page.locator("tbody a[href*='/audit/decisions/']")

@@ -120,13 +120,14 @@ interface ResourceState<T> {
   value?: T;
   error?: unknown;
   loading: boolean;
-  address?: string; // the address that `value` was loaded from
+  address?: string; // the address that `value` or `error` came from
   awaitsSession?: boolean; // the load failed for want of a session; it is repeated after the next sign-in
 }
 
-// Loads a resource when the component mounts and whenever the address changes; null loads nothing.
+// Loads a resource when the component mounts and whenever the address changes; null loads nothing. A value or an error
+// of an earlier address is never returned: while the next address loads there is none.
 export function useResource<T>(address: string | null): Resource<T> {
-  const [{ value, error, loading, awaitsSession }, setState] = useState<ResourceState<T>>({ loading: address !== null });
+  const [state, setState] = useState<ResourceState<T>>({ loading: address !== null });
   const [attempt, setAttempt] = useState(0);
   useEffect(() => {
     if (address === null) {
@@ -139,14 +140,16 @@ export function useResource<T>(address: string | null): Resource<T> {
       (value) => setState({ value, address, loading: false }),
       // A value of this address stays visible, and with it anything typed below it; only a page without a value shows the error.
       (error) => controller.signal.aborted || setState((previous) => {
-        const unchanged = previous.address === address ? { value: previous.value, address } : {};
-        return { ...unchanged, ...(unchanged.address && interruptionOf(error) ? {} : { error }), loading: false, awaitsSession: !!interruptionOf(error) };
+        const value = previous.address === address ? previous.value : undefined;
+        const isHidden = value !== undefined && interruptionOf(error);
+        return { address, value, ...(isHidden ? {} : { error }), loading: false, awaitsSession: !!interruptionOf(error) };
       }),
     );
     return () => controller.abort();
   }, [address, attempt]);
   const reload = useCallback(() => setAttempt((previous) => previous + 1), []);
   const revision = sessionRevision.value;
-  useEffect(() => { if (awaitsSession) reload(); }, [revision]);
-  return { value, error, loading, reload };
+  useEffect(() => { if (state.awaitsSession) reload(); }, [revision]);
+  if (address !== null && state.address !== address) return { loading: true, reload };
+  return { value: state.value, error: state.error, loading: state.loading, reload };
 }

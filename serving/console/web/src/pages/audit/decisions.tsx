@@ -47,6 +47,8 @@ export function Decisions() {
   const filters = { ...NO_FILTERS, ...query } as typeof NO_FILTERS;
   const [form, setForm] = useState(filters);
   const params = new URLSearchParams(Object.entries(filters).filter(([name, value]) => value && name in NO_FILTERS));
+  const page = useResource<Page>(`/v1/decisions?${params}`);
+  const models = useModelsOnDisk();
   useEffect(() => setForm(filters), [params.toString()]); // the browser's Back button only changes the address
   const setField = (name: keyof typeof NO_FILTERS) => (event: Event) => setForm({ ...form, [name]: (event.currentTarget as HTMLInputElement).value });
   const search = (event: Event) => {
@@ -69,7 +71,7 @@ export function Decisions() {
         </form>
         <OpenById />
       </div>
-      <SearchResults key={params.toString()} params={params} />
+      <ResourceView resource={page}>{(value) => <Results first={value} params={params} models={models.value?.models} />}</ResourceView>
     </div>
   );
 }
@@ -85,13 +87,6 @@ function OpenById() {
       <div class="actions"><button type="submit"><Text en="Open" zh="打开" /></button></div>
     </form>
   );
-}
-
-// Mounted anew for each search, so that the rows of an earlier search are never shown below another one's fields.
-function SearchResults({ params }: { params: URLSearchParams }) {
-  const page = useResource<Page>(`/v1/decisions?${params}`);
-  const models = useModelsOnDisk();
-  return <ResourceView resource={page}>{(value) => <Results first={value} params={params} models={models.value?.models} />}</ResourceView>;
 }
 
 function Results({ first, params, models }: { first: Page; params: URLSearchParams; models: ModelOnDisk[] | undefined }) {
