@@ -3,13 +3,14 @@
 invoices = read_invoices([Path("进项发票.xlsx"), Path("销项发票.xlsx")])      # invoices.frame, invoices.remarks
 
 A table of purchases alone or of sales alone needs no column of directions: its heading for the other party tells
-which it is (销方 sells, 购方 buys). A row that cannot be used is left out and named. A repeated row counts once.
+which it is (销方 sells, 购方 buys). A row that cannot be used is left out and named. A repeated row with an
+invoice number counts once; without numbers, equal rows are different invoices.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import polars as pl
@@ -61,7 +62,7 @@ class Invoices:
 
     frame: pl.DataFrame
     remarks: tuple[str, ...] = ()
-    faults: tuple[FieldError, ...] = field(default=())
+    faults: tuple[FieldError, ...] = ()
 
 
 def read_invoices(paths: Sequence[Path], headings: Mapping[str, str] | None = None) -> Invoices:
@@ -78,7 +79,8 @@ def read_invoices(paths: Sequence[Path], headings: Mapping[str, str] | None = No
         )
     tables = [_read_table(path, headings) for path in paths]
     frame = pl.concat([table.frame for table in tables])
-    distinct = frame.unique(maintain_order=True)
+    is_repeated = frame["number"].is_not_null() & ~frame.select(pl.struct(pl.all()).is_first_distinct()).to_series()
+    distinct = frame.filter(~is_repeated)
     remarks = [remark for table in tables for remark in table.remarks]
     if repeated := frame.height - distinct.height:
         remarks.append(f"{repeated:,} repeated {'row is' if repeated == 1 else 'rows are'} left out.")

@@ -59,6 +59,15 @@ def test_a_repeated_row_counts_once(tmp_path):
     assert invoices.remarks == ("1 repeated row is left out.",)
 
 
+@pytest.mark.parametrize("number", ["", "-"])
+def test_equal_rows_without_a_number_are_different_invoices(tmp_path, number):
+    row = f"E1,{number},2019-01-04,B1,100,1,2,有效发票\n"
+    invoices = read_invoices([write(tmp_path / "s.csv", SALES + row + row)])
+    assert (invoices.frame.height, invoices.remarks) == (2, ())
+    table = write(tmp_path / "t.csv", "company,date,buyer,amount\n" + "E1,2019-01-04,B1,100\n" * 3)
+    assert read_invoices([table]).frame.height == 3
+
+
 def test_headings_of_another_kind_are_named_by_the_owner(tmp_path):
     file = write(tmp_path / "s.csv", "客户号,记账日,往来单位,净额,类别\nE1,2019-01-04,B1,100,销项\n")
     with pytest.raises(UnreadableFileError, match="no heading is recognised for company .*date .*counterparty.*amount"):
