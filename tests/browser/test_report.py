@@ -67,9 +67,7 @@ def test_an_invalid_token_is_refused_beside_the_form(page, clinic):
 
 
 def test_an_abstention_gives_its_reasons_and_can_be_signed(page, clinic):
-    open_slide(
-        page, clinic, read_slide_row(ID, "abstained", {**ABSTAINED, "classes": [], "probability": None, "evidence": []})
-    )
+    open_slide(page, clinic, read_slide_row(ID, "abstained", ABSTAINED))
     assert "No AI result" in page.inner_text("#panel .triage")
     assert "unlike anything the model learned from" in page.inner_text("#panel")
     assert page.locator("#token").is_visible()

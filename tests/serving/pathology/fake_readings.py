@@ -125,6 +125,15 @@ ABSTAINED: dict[str, Any] = {
             "zh": "62%的图块与训练数据不符，上限30%；可能是其他器官、染色或制片方式。",
         }
     ],
+    "probability": None,
+    "classes": [],
+    "evidence": [],
+    "adequacy": {
+        **READING["adequacy"],
+        "adequate": None,
+        "en": "Adequacy is not assessed.",
+        "zh": "未评估标本满意度。",
+    },
     "patient": None,
     "simulated": False,
 }

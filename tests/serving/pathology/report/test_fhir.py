@@ -49,6 +49,14 @@ def test_a_report_is_preliminary_until_it_is_signed(body, status):
     assert ("conclusionCode" in resource) == (status != "preliminary")
 
 
+def test_a_slide_unlike_the_training_data_has_no_observation_of_classes_or_adequacy():
+    def codes(body: dict[str, Any]) -> set[str]:
+        return {child["id"] for child in build_validated(body)["contained"] if child["resourceType"] == "Observation"}
+
+    assert codes(READING) >= {"classes", "adequacy"}
+    assert not codes(ABSTAINED) & {"classes", "adequacy"}
+
+
 def test_a_draft_has_no_coded_conclusion():
     resource = build_validated({**READING, "diagnosis": "SCC"})
     assert "Machine draft, not signed" in resource["conclusion"]

@@ -68,7 +68,7 @@ def test_an_amended_report_gives_its_version_the_replaced_one_and_the_reason():
 
 
 def test_an_abstention_gives_its_reasons_and_only_simulated_readings_have_a_banner():
-    _, words = render_without_images({**ABSTAINED, "classes": [], "probability": None, "evidence": []})
+    _, words = render_without_images(ABSTAINED)
     assert "No answer 不作判断" in words
     assert "unlike anything the model learned from" in words
     assert "Unknown: the request form and the record hold no relevant information." in words

@@ -282,8 +282,7 @@ def test_a_slide_is_not_read_once_its_authorisation_is_revoked(context, settings
         row = slide_store.get(context.engine, slide)
         states[grant] = row["state"], [reason["code"] for reason in row["reasons"]], row["reading"] is None
     assert states[active][0] in ("ready", "abstained")
-    for grant in (revoked, wrong_purpose, wrong_kind):
-        assert states[grant] == ("failed", ["not_authorised"], True)
+    assert states[revoked] == states[wrong_purpose] == states[wrong_kind] == ("failed", ["not_authorised"], True)
 
 
 def test_a_slide_unlike_the_training_data_ends_in_abstention(context, settings, tmp_path, keys):
