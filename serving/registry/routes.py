@@ -240,5 +240,4 @@ class VersionRoutes:
 
 def _newest_of(version: StoredVersion, forced: list[dict[str, Any]]) -> dict[str, Any] | None:
     """The newest forced promotion of this bundle."""
-    is_same = (entry for entry in forced if version.digest and entry["bundle"] == version.digest)
-    return next(is_same, None)
+    return next((entry for entry in forced if version.digest and entry["bundle"] == version.digest), None)

@@ -29,7 +29,7 @@ from serving.core.identifiers import utc_now
 from serving.core.security import keys
 
 MAX_PENDING = 100  # checkpoints in the file that wait for the store
-MAX_PATH = 130  # hashes of a consistency proof: more than twice the depth of any tree
+MAX_PROOF_HASHES = 130  # hashes of a consistency proof: more than twice the depth of any tree
 MAX_NOTE_BYTES = 1_000  # of one checkpoint in the file
 
 
@@ -287,7 +287,7 @@ def verify_consistency(earlier: str, proof: Mapping[str, Any], key: Ed25519Publi
     """
     try:
         note, hashes = proof["checkpoint"], proof["proof"]
-        if not isinstance(note, str) or not isinstance(hashes, list) or len(hashes) > MAX_PATH:
+        if not isinstance(note, str) or not isinstance(hashes, list) or len(hashes) > MAX_PROOF_HASHES:
             raise ValueError("expected checkpoint, a note, and proof, a list of hashes")
         path = [bytes.fromhex(item) for item in hashes]
         if any(len(item) != 32 for item in path):

@@ -151,11 +151,10 @@ PROBLEM_TYPES: dict[str, ProblemType] = {
     "not_promotable": ProblemType(
         409, "This version may not serve", "该版本不得上线",
         "{found}; a version that passed its gate, or that has no verdict and served before, is needed. "
-        "What failed stands under errors. "
-        "Train it anew, or let it be forced with a reason: python -m training promote MODEL VERSION --force.",
+        "What failed stands under errors. Train it anew, or let two scientists force it: both send force: true and a "
+        "reason.",
         "{found}；需要通过门槛检查的版本，或没有检查结论但曾上线的版本。"
-        "未通过的检查见 errors。请重新训练，或由命令行附理由强制上线："
-        "python -m training promote MODEL VERSION --force。",
+        "未通过的检查见 errors。请重新训练，或由两名数据科学人员先后附理由强制上线（force: true）。",
     ),
     "unknown_batch": ProblemType(
         404, "No such batch was recorded", "没有该批次的记录",

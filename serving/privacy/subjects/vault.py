@@ -178,8 +178,8 @@ def bind_store(connection: sa.Connection, vault: Vault) -> None:
     has_rows, has_keys = (sa.select(sa.exists(sa.select(table.c.pseudonym))) for table in (INDICATORS, SUBJECT_KEYS))
     if connection.execute(has_rows).scalar() and not connection.execute(has_keys).scalar():
         raise VaultKeyError(
-            "The store holds indicators, and the key store (subject_keys/keys.db beside it) is empty. "
-            "Restore the key store; without it no indicator can be read."
+            "The store holds indicators, and no key of a subject. Restore the key store (subject_keys/keys.db beside a "
+            "SQLite store, the table subject_keys on PostgreSQL); without it no indicator can be read."
         )
 
 

@@ -149,9 +149,8 @@ def test_a_subject_whose_key_was_shredded_does_not_exist(loaded):
         return story
 
     run_inside(loaded, story_of("MS-LI-332"))
-    execute(
-        loaded, sa.delete(INDICATORS).where(INDICATORS.c.pseudonym == pseudonym)
-    )  # rows without any key stop a start
+    # Rows without any key in the store would stop the start.
+    execute(loaded, sa.delete(INDICATORS).where(INDICATORS.c.pseudonym == pseudonym))
     engine = open_log_store(loaded, 1.0)
     with engine.begin() as connection:
         assert shred(connection, vault, "credit_limit", "MS-ZHANG-331")
